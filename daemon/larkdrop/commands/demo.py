@@ -1,0 +1,109 @@
+"""``larkdrop demo``: the whole way in a minute, on real pictures, against the local sandbox."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from PIL import Image, ImageDraw
+
+from larkdrop.folder.sidecar import name_for
+
+PATIENCE = 30.0
+CONFIG = """\
+[lark]
+base_url = "{url}"
+app_id = "{app_id}"
+app_secret = "{app_secret}"
+
+[[watch]]
+path = "inbox"
+
+[upload]
+settle_seconds = 0.5
+
+[state]
+dir = "state"
+"""
+NEXT = """\
+That was a local sandbox on this machine: these keys mean nothing to the real Lark. To use the real one:
+  1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot and grant im:resource.
+  2. larkdrop config --example > config.toml, and put app_id, app_secret and your folder into it.
+  3. larkdrop check, then larkdrop run."""
+
+
+@click.command(epilog="Example: larkdrop demo")
+def command() -> None:
+    """See it work in a minute, without an account: real pictures, a real daemon, a local sandbox instead of Lark."""
+    try:
+        from larkdrop.sandbox import Sandbox
+    except ModuleNotFoundError as missing:
+        raise click.ClickException(f"the sandbox needs {missing.name}: pip install 'larkdrop[sandbox]'.") from missing
+    home = Path(tempfile.mkdtemp(prefix="larkdrop-demo-"))
+    inbox, results = home / "inbox", home / "state" / "results.jsonl"
+    inbox.mkdir()
+    with Sandbox() as sandbox:
+        config = home / "config.toml"
+        config.write_text(CONFIG.format(url=sandbox.url, app_id=sandbox.app_id, app_secret=sandbox.app_secret))
+        click.echo(f"A local sandbox plays Lark at {sandbox.url}; nothing leaves this machine.")
+        click.echo(f"larkdrop run watches {inbox}\n")
+        with (home / "daemon.log").open("wb") as log:
+            daemon = subprocess.Popen([sys.executable, "-m", "larkdrop", "run", "--config", str(config)], stderr=log)
+        try:
+            pictures = list(draw(inbox))
+            for line in _follow(results, len(pictures), daemon):
+                _show(line)
+        finally:
+            daemon.terminate()
+            daemon.wait(30)
+    sidecar = inbox / name_for(pictures[0])
+    click.echo(f"\nBeside each picture stands its sidecar, such as {sidecar}:\n{sidecar.read_text().rstrip()}")
+    click.echo(f"\nEvery outcome is a line in {results}, such as:\n{results.read_text().splitlines()[0]}\n\n{NEXT}")
+
+
+def draw(inbox: Path) -> Iterator[str]:
+    """Drop pictures of every format into ``inbox``, one that Lark would refuse, and one twice; yields their names."""
+    dice = random.Random(7)  # noqa: S311 - colours, no secrets
+    for name in ("photo.jpg", "chart.png", "动画.gif", "sticker.webp", "scan.tiff", "screen shot.bmp", "avatar.ico"):
+        side = 64 if name.endswith(".ico") else 320
+        image = Image.linear_gradient("L").resize((side, side)).convert("RGB")
+        pen = ImageDraw.Draw(image)
+        for _ in range(12):
+            corner = dice.randrange(side), dice.randrange(side)
+            colour = dice.randrange(256), dice.randrange(256), dice.randrange(256)
+            pen.ellipse([*corner, corner[0] + side // 5, corner[1] + side // 5], fill=colour)
+        image.save(inbox / name)
+        yield name
+    (inbox / "copy of chart.png").write_bytes((inbox / "chart.png").read_bytes())
+    yield "copy of chart.png"
+    (inbox / "not-a-picture.png").write_text("I only claim to be a picture.\n")
+    yield "not-a-picture.png"
+
+
+def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes]) -> Iterator[dict[str, str]]:
+    """The first ``count`` lines of the result log, as they come."""
+    deadline, seen = time.monotonic() + PATIENCE, 0
+    while seen < count:
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            raise click.ClickException(f"the daemon did not answer in time; see daemon.log in {results.parent.parent}.")
+        lines = results.read_text().splitlines() if results.exists() else []
+        for line in lines[seen:]:
+            yield json.loads(line)
+        seen = len(lines)
+        time.sleep(0.02)
+
+
+def _show(line: dict[str, str]) -> None:
+    name = Path(line["path"]).name
+    if line["event"] == "rejected":
+        error = json.loads(json.dumps(line["error"]))
+        click.echo(f"  {click.style('✗', fg='red')} {name:20} rejected: {error['message']}")
+    else:
+        click.echo(f"  {click.style('✓', fg='green')} {name:20} {line['image_key']}  ({line['event']})")

@@ -1,0 +1,68 @@
+"""The one exception family: whose fault is it?
+
+    LarkdropError
+        PictureFault     this file never succeeds as it is: rejected until it changes
+        MomentFault      the same call may succeed later: retried for ever
+            Throttled    the platform said how long to wait
+        TokenFault       a new token mends it, at once
+        SetupFault       no file can succeed until a person acts: everything is held
+            ConfigError  found before the start
+        StateInUse       another process holds the state directory
+"""
+
+from __future__ import annotations
+
+
+class LarkdropError(Exception):
+    """A sentence for a person, and what is known besides.
+
+    ``code`` is the platform's error code, ``log_id`` its ``X-Tt-Logid``, ``hint`` says what a person can do.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", code: int | None = None, log_id: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+        self.log_id = log_id
+
+    def __str__(self) -> str:
+        known = [f"code {self.code}"] if self.code is not None else []
+        known += [f"log id {self.log_id}"] if self.log_id else []
+        return f"{self.message} ({', '.join(known)})" if known else self.message
+
+
+class PictureFault(LarkdropError):
+    """The picture's fault: it is rejected until its file changes."""
+
+
+class MomentFault(LarkdropError):
+    """The moment's fault: tried again for ever. ``unknown`` marks a code that no page of the platform lists."""
+
+    unknown = False
+
+
+class Throttled(MomentFault):
+    """The platform asks to wait ``retry_after`` seconds."""
+
+    retry_after: float = 1.0
+
+
+class TokenFault(LarkdropError):
+    """The token's fault: a new one is fetched at once."""
+
+
+class SetupFault(LarkdropError):
+    """The set-up's fault: everything is held until a person acts."""
+
+
+class ConfigError(SetupFault):
+    """The configuration can't be used; ``problems`` are all of them, a line each."""
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class StateInUse(LarkdropError):
+    """Another larkdrop holds the state directory."""

@@ -1,0 +1,1 @@
+"""Knows the drop folders and nothing of Lark."""

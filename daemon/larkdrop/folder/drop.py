@@ -1,0 +1,63 @@
+"""A candidate: a path that may hold a picture, and what is known of its being finished."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from larkdrop.config import Watch
+from larkdrop.folder import sidecar
+from larkdrop.folder.picture import Stamp
+
+
+@dataclass(frozen=True)
+class Drop:
+    """``path`` is absolute, below ``watch.path``.
+
+    ``closed``: a writer was just seen to close or rename it. ``quiet`` is for how many seconds its state was seen to
+    be ``stamp``.
+    """
+
+    path: str
+    watch: Watch
+    closed: bool = False
+    stamp: Stamp | None = None
+    quiet: float = 0.0
+
+    def quiet_for(self, stamp: Stamp) -> float:
+        """For how many seconds the file is known to have been in this state: as watched, or by its own ctime."""
+        watched = self.quiet if self.stamp == stamp else 0.0
+        return max(watched, time.time() - stamp.ctime_ns / 1e9)
+
+
+@cache
+def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)", re.IGNORECASE)
+
+
+def ignored_by(watch: Watch, name: str) -> str | None:
+    """The ignore pattern that a file's or folder's name matches, if any."""
+    if not _matcher(watch.ignore).match(name):
+        return None
+    return next(pattern for pattern in watch.ignore if _matcher((pattern,)).match(name))
+
+
+def wanted(watch: Watch, name: str) -> bool:
+    """Whether a file of this name is to be taken."""
+    return (
+        not sidecar.is_ours(name)
+        and _matcher(watch.patterns).match(name) is not None
+        and not _matcher(watch.ignore).match(name)
+    )
+
+
+def belongs(watch: Watch, path: str) -> bool:
+    """Whether ``path``, below the watched folder, is to be taken: by its name and by every folder on the way."""
+    *folders, name = os.path.relpath(path, watch.path).split("/")
+    if folders and not watch.recursive:
+        return False
+    return wanted(watch, name) and not any(_matcher(watch.ignore).match(folder) for folder in folders)

@@ -1,0 +1,139 @@
+"""Open a file safely, read it once, and tell what picture it is from its bytes alone."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from larkdrop.folder.shape import End, Shape, recognise
+
+CHUNK = 1024 * 1024
+
+
+class Changed(Exception):
+    """The file was written to while it was read."""
+
+
+class NotAFile(Exception):
+    """There is nothing at the path to take: a link, a FIFO, a folder, a device, or nothing at all."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Which state of a file: two equal stamps are the same content, as far as the kernel tells."""
+
+    inode: int
+    size: int  # bytes
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was read, once: ``content`` is what is sent and what ``sha256`` vouches for.
+
+    ``content`` is empty where the file is larger than what was to be kept.
+    """
+
+    stamp: Stamp
+    content: bytes
+    sha256: str
+    shape: Shape
+
+
+@contextmanager
+def parent_of(root: str, path: str) -> Iterator[tuple[int, str]]:
+    """The open folder that holds ``path``, and the name in it; no link is followed below ``root``.
+
+    Raises NotAFile where a folder on the way is gone or is none.
+    """
+    try:
+        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotAFile(root) from error
+    try:
+        *parts, name = path[len(root) :].lstrip("/").split("/")
+        for part in parts:
+            try:
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            except OSError as error:
+                if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                    raise NotAFile(path) from error
+                raise
+            os.close(folder)
+            folder = inner
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+def read(folder: int, name: str, most: int) -> Picture:
+    """Read the regular file ``name`` in the open ``folder``; content over ``most`` bytes is hashed but not kept.
+
+    Raises Changed, NotAFile, or OSError where it can't be read.
+    """
+    with _opened(folder, name) as (file, before):
+        digest = hashlib.sha256()
+        content = b""
+        if before.size > most:
+            shape = Shape()
+            while chunk := os.read(file, CHUNK):
+                if shape.format is None:
+                    shape = replace(recognise(chunk), end=End.LIKELY)
+                digest.update(chunk)
+                if before != Stamp.of(os.fstat(file)):
+                    raise Changed(name)
+        else:
+            content = _read_all(file, before.size)
+            digest.update(content)
+            shape = recognise(content)
+        if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
+            raise Changed(name)
+    return Picture(before, content, digest.hexdigest(), shape)
+
+
+def stamp(folder: int, name: str) -> Stamp:
+    """The state of the regular file ``name``. Raises NotAFile, or OSError where it can't be looked at."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotAFile(name) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAFile(name)
+    return Stamp.of(status)
+
+
+@contextmanager
+def _opened(folder: int, name: str) -> Iterator[tuple[int, Stamp]]:
+    """Looked at before it is opened, since opening some devices does something; O_NONBLOCK so that no FIFO holds us."""
+    stamp(folder, name)
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
+            raise NotAFile(name) from error
+        raise
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(name)
+        yield file, Stamp.of(status)
+    finally:
+        os.close(file)
+
+
+def _read_all(file: int, size: int) -> bytes:
+    """The file's bytes; one read where the kernel gives all at once, as it does for regular files."""
+    content = os.read(file, size + 1)
+    while chunk := os.read(file, CHUNK) if content and len(content) < size else b"":
+        content += chunk
+    return content

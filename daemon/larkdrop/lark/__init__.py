@@ -1,0 +1,1 @@
+"""Speaks to Lark and knows nothing of folders."""

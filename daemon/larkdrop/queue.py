@@ -1,0 +1,240 @@
+"""Fresh before backlog, each path once, and nobody waits inside a worker."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from larkdrop.folder.drop import Drop
+from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.recorder import Entry
+
+# Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
+MOST = 10_000
+
+
+@dataclass(eq=False)
+class Job:
+    """One file's way. ``ticket`` is the leave for a call that came with it, if there was one."""
+
+    drop: Drop
+    fresh: bool
+    ticket: Ticket | None = None
+    calls: int = 0  # made for this file so far
+    failures: int = 0  # of its calls, in a row
+    last_error: str = ""
+    due: float = 0.0  # monotonic seconds, while in backoff
+    entry: Entry | None = None  # the outcome, known but not yet recorded everywhere
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many paths are where."""
+
+    fresh: int
+    backlog: int
+    backoff: int
+    working: int
+
+    @property
+    def waiting(self) -> int:
+        return self.fresh + self.backlog + self.backoff
+
+
+@dataclass(eq=False)
+class _Lane:
+    """First in, first out; each path once."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def pop(self) -> Job | None:
+        return self.jobs.pop(next(iter(self.jobs))) if self.jobs else None
+
+
+class DropQueue:
+    """Between those who find files and the workers. Thread-safe.
+
+    A fresh drop is handed out at once, since it may need no call. A drop of the backlog, and one that is known to need
+    a call, is handed out only with a ticket for it.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for workers
+        self._room = threading.Condition(self._lock)  # for the scan
+        self._timed = False  # one waiting worker keeps the time for all
+        self._fresh = _Lane()
+        self._calls = _Lane()  # fresh, looked at, in want of a ticket
+        self._backlog = _Lane()
+        self._backoff: list[tuple[float, int, Job]] = []
+        self._in_backoff: dict[str, Job] = {}
+        self._working: dict[str, Job] = {}
+        self._again: dict[str, Job] = {}  # came again while it was worked on
+        self._pushed = 0
+        self._stopped = False
+        self.overflowed = False
+
+    def put(self, drop: Drop) -> None:
+        """A fresh drop; it overtakes the backlog, and ends a pause that the same path was in."""
+        with self._changed:
+            job = Job(drop, fresh=True)
+            self._forget(drop.path)
+            if drop.path in self._working:
+                self._again[drop.path] = job
+            elif len(self._fresh.jobs) >= MOST:
+                self.overflowed = True
+            else:
+                self._fresh.jobs[drop.path] = job
+                self._changed.notify()
+
+    def put_backlog(self, drop: Drop) -> bool:
+        """A drop that a scan found. Waits while the backlog is full; False once stopped."""
+        with self._changed:
+            while len(self._backlog.jobs) >= MOST and not self._stopped:
+                self._room.wait()
+            if not self._known(drop.path):
+                self._backlog.jobs[drop.path] = Job(drop, fresh=False)
+                self._changed.notify()
+            return not self._stopped
+
+    def take(self) -> Job | None:
+        """The next job; waits for one. None once stopped."""
+        with self._changed:
+            while not self._stopped:
+                job = self._next()
+                if job:
+                    self._working[job.drop.path] = job
+                    self._changed.notify()
+                    return job
+                if self._timed:
+                    self._changed.wait()
+                else:
+                    self._timed = True
+                    self._changed.wait(self._pause())
+                    self._timed = False
+        return None
+
+    def done(self, job: Job) -> None:
+        """The job ended, whatever came of it."""
+        with self._changed:
+            if not self._leave(job):
+                self._changed.notify()
+
+    def back(self, job: Job) -> None:
+        """The job needs a call, and had no ticket for it."""
+        with self._changed:
+            job.ticket = None
+            if self._leave(job):
+                self._wait_for_call(job)
+            self._changed.notify_all()
+
+    def soon(self, job: Job) -> None:
+        """The job waited for another with the same content, and may need no call now."""
+        with self._changed:
+            job.ticket = None
+            if self._leave(job):
+                self._fresh.jobs[job.drop.path] = job
+            self._changed.notify()
+
+    def later(self, job: Job, pause: float) -> None:
+        """The job failed for now; hand it out again in ``pause`` seconds."""
+        with self._changed:
+            job.ticket = None
+            job.due = time.monotonic() + pause
+            if self._leave(job):
+                if len(self._in_backoff) >= MOST:
+                    self.overflowed = True
+                else:
+                    self._pushed += 1
+                    heapq.heappush(self._backoff, (job.due, self._pushed, job))
+                    self._in_backoff[job.drop.path] = job
+            self._changed.notify_all()
+
+    def counts(self) -> Counts:
+        """How many paths are where."""
+        with self._changed:
+            fresh = len(self._fresh.jobs) + len(self._calls.jobs)
+            return Counts(fresh, len(self._backlog.jobs), len(self._in_backoff), len(self._working))
+
+    def find(self, path: str) -> Job | None:
+        """The job of a path that is in the queue or being worked on, or None."""
+        with self._changed:
+            lanes: Iterable[dict[str, Job]] = (
+                self._working, self._fresh.jobs, self._calls.jobs, self._in_backoff, self._backlog.jobs
+            )  # fmt: skip
+            return next((lane[path] for lane in lanes if path in lane), None)
+
+    def wake(self) -> None:
+        """Something outside changed: look again whether anything may go."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            self._room.notify_all()
+
+    def _next(self) -> Job | None:
+        now = time.monotonic()
+        while self._backoff and (self._backoff[0][0] <= now or self._gone(self._backoff[0][2])):
+            job = heapq.heappop(self._backoff)[2]
+            if not self._gone(job):
+                del self._in_backoff[job.drop.path]
+                self._wait_for_call(job)
+        if fresh_job := self._fresh.pop():
+            fresh_job.ticket = self._pace.ticket(fresh=True)
+            return fresh_job
+        for lane, fresh in ((self._calls, True), (self._backlog, False)):
+            if lane.jobs and (ticket := self._pace.ticket(fresh=fresh)):
+                job = lane.pop()
+                if job:
+                    job.ticket = ticket
+                    if lane is self._backlog and len(lane.jobs) == MOST // 2:
+                        self._room.notify_all()
+                    return job
+        return None
+
+    def _wait_for_call(self, job: Job) -> None:
+        if job.entry:  # only the recording is left
+            self._fresh.jobs[job.drop.path] = job
+            return
+        lane = self._calls if job.fresh else self._backlog
+        if len(lane.jobs) < 2 * MOST:
+            lane.jobs[job.drop.path] = job
+        else:
+            self.overflowed = True
+
+    def _pause(self) -> float | None:
+        """Seconds until something may go that can't go now; None for as long as nothing new happens."""
+        waits = [self._backoff[0][0] - time.monotonic()] if self._backoff else []
+        waits += [self._pace.delay(fresh=True)] if self._calls.jobs else []
+        waits += [self._pace.delay(fresh=False)] if self._backlog.jobs else []
+        wait = min(waits, default=math.inf)
+        return None if wait == math.inf else max(wait, 0.0005)
+
+    def _known(self, path: str) -> bool:
+        lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
+        return any(path in lane for lane in lanes)
+
+    def _forget(self, path: str) -> None:
+        for lane in (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff):
+            lane.pop(path, None)
+
+    def _gone(self, job: Job) -> bool:
+        return self._in_backoff.get(job.drop.path) is not job
+
+    def _leave(self, job: Job) -> bool:
+        """End the work on a job. False where the same path came again meanwhile, which then goes first."""
+        path = job.drop.path
+        self._working.pop(path, None)
+        again = self._again.pop(path, None)
+        if again:
+            self._fresh.jobs[path] = again
+        return again is None

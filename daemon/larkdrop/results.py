@@ -1,0 +1,65 @@
+"""The result log: one JSON object a line, one line an outcome, safe to tail through rotation."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from larkdrop.record import Record, now
+
+
+class ResultLog:
+    """Appends lines; a context manager. Thread-safe, and follows its own name when the file is rotated away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file = -1
+
+    def __enter__(self) -> ResultLog:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            os.close(self._file)
+            self._file = -1
+
+    def append(self, path: str, record: Record) -> None:
+        """Add one outcome, durably: one write, then fdatasync. Raises OSError; a line is then not in the log.
+
+        ``path`` is the image's absolute path.
+        """
+        fields = {"event": record.event, "timestamp": now(), "path": path, **record.fields()}
+        line = json.dumps(fields).encode("ascii") + b"\n"
+        with self._lock:
+            self._follow()
+            end = os.fstat(self._file).st_size
+            try:
+                written = os.write(self._file, line)
+                if written < len(line):
+                    os.write(self._file, line[written:])
+                os.fdatasync(self._file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file, end)  # no torn line stays where the disk is full
+                raise
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def _follow(self) -> None:
+        """Open the file anew where a rotation has put another, or none, in its place."""
+        try:
+            named = os.stat(self.path)
+        except FileNotFoundError:
+            named = None
+        mine = os.fstat(self._file)
+        if named is None or (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino):
+            fresh = self._open()
+            os.close(self._file)
+            self._file = fresh

@@ -1,0 +1,364 @@
+"""A local Lark for demos and tests: the token, upload and download endpoints with the platform's checks and limits.
+
+It plays the platform's faults too. Source: the platform's pages named in ``larkdrop.lark``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import math
+import random
+import secrets
+import socket
+import struct
+import threading
+import time
+import uuid
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from aiohttp import BodyPartReader, web
+from PIL import Image, UnidentifiedImageError
+
+from larkdrop.lark import limits
+from larkdrop.lark.client import TOKEN_PATH, UPLOAD_PATHS
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO")
+# Bytes of pictures kept for download; the oldest go first, their hashes stay.
+KEPT = 256 * 1024 * 1024
+Image.MAX_IMAGE_PIXELS = None  # only headers are read; the sandbox checks the size itself
+Image.init()
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class Faults:
+    """What goes wrong. Rates are probabilities from 0 to 1; everything may be changed while the sandbox runs."""
+
+    server_error: float = _option(0.0, "rate of HTTP 500 answers")
+    html: float = _option(0.0, "rate of HTML bodies with HTTP 502")
+    bad_json: float = _option(0.0, "rate of bodies that are no JSON")
+    internal: float = _option(0.0, "rate of code 5000")
+    throttle: float = _option(0.0, "rate of throttled calls, as HTTP 429 or, as older APIs do, 400")
+    reset_before: float = _option(0.0, "rate of connections reset before the upload is read")
+    reset_after: float = _option(0.0, "rate of connections reset after the picture was taken")
+    cut: float = _option(0.0, "rate of answers that break off")
+    hang: float = _option(0.0, "rate of calls that are never answered")
+    delay: float = _option(0.0, "seconds that each upload takes")
+    bot_off: bool = _option(False, "the app's bot feature is off")
+    scope_missing: bool = _option(False, "the app lacks the permission to upload")
+    quota_used_up: bool = _option(False, "the month's calls are used up")
+    app_disabled: bool = _option(False, "the app is disabled")
+    down: bool = _option(False, "every connection is reset")
+    token_lifetime: float = _option(7200.0, "seconds that a token lives")
+    per_second: int = _option(50, "uploads a second before calls are throttled")
+    per_minute: int = _option(1000, "uploads a minute before calls are throttled")
+
+    def set(self, changes: dict[str, Any]) -> None:
+        """Change some by name. Raises ValueError for an unknown name or a wrong type."""
+        known = {option.name: type(option.default) for option in fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise ValueError(f"{name} is no fault; there are: {', '.join(known)}")
+            if known[name] is bool and not isinstance(value, bool):
+                raise ValueError(f"{name} is true or false")
+            setattr(self, name, known[name](value))
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One picture that the sandbox took."""
+
+    image_key: str
+    sha256: str
+    size: int
+    image_type: str
+    api: str
+    at: float  # monotonic seconds
+
+
+class _Refusal(Exception):
+    def __init__(self, code: int, message: str, status: int = 400, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status, self.headers = code, message, status, headers or {}
+
+
+class Sandbox:
+    """A Lark on 127.0.0.1 that lives in a thread of its own; a context manager."""
+
+    def __init__(
+        self, port: int = 0, *, app_id: str = "cli_sandbox", app_secret: str = "sandbox-secret", seed: int = 0
+    ) -> None:
+        """``port`` 0 takes a free one; ``seed`` makes the faults' dice repeatable."""
+        self.port = port
+        self.app_id = app_id
+        self.app_secret = app_secret
+        self.faults = Faults()
+        self.uploads: list[Upload] = []
+        self.calls: Counter[str] = Counter()  # by endpoint: "token", "upload", "download"
+        self.answers: Counter[int] = Counter()  # uploads by code
+        self._dice = random.Random(seed)  # noqa: S311 - dice, no secrets
+        self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
+        self._kept_bytes = 0
+        self._tokens: dict[str, float] = {}
+        self._windows: dict[str, deque[float]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
+        self._runner: web.AppRunner | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The base_url to configure."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Sandbox:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._closing.set)
+        if self._runner:
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def revoke(self) -> None:
+        """Every token given so far is dead."""
+        self._tokens.clear()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post(TOKEN_PATH, self._token)
+        for api, path in UPLOAD_PATHS.items():
+            app.router.add_post(path, self._uploader(api))
+        app.router.add_get("/open-apis/im/v1/images/{image_key}", self._download)
+        app.router.add_get("/sandbox", self._tell)
+        app.router.add_post("/sandbox/faults", self._set_faults)
+        app.router.add_post("/sandbox/revoke", self._revoke)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        self.calls["token"] += 1
+        if self.faults.down:
+            return _reset(request)
+        try:
+            asked = await request.json()
+            given = (asked["app_id"], asked["app_secret"])
+        except (ValueError, KeyError, TypeError):
+            return _answer({"code": 10003, "msg": "invalid param"}, 400)
+        if given[0] != self.app_id:
+            return _answer({"code": 10003, "msg": "invalid param"}, 400)
+        if given[1] != self.app_secret:
+            return _answer({"code": 10014, "msg": "app secret invalid"})
+        now = time.monotonic()
+        token, ends = next(((t, e) for t, e in self._tokens.items() if e - now > 1800), ("", 0.0))
+        if not token:
+            token, ends = f"t-{secrets.token_hex(20)}", now + self.faults.token_lifetime
+            self._tokens[token] = ends
+        return _answer({"code": 0, "msg": "ok", "tenant_access_token": token, "expire": max(1, round(ends - now))})
+
+    def _uploader(self, api: str) -> Any:
+        async def upload(request: web.Request) -> web.StreamResponse:
+            self.calls["upload"] += 1
+            faults, roll = self.faults, self._roll
+            if faults.down or roll(faults.reset_before):
+                return _reset(request)
+            if roll(faults.hang):
+                await self._closing.wait()
+                raise asyncio.CancelledError
+            try:
+                stored = await self._take(request, api)
+            except _Refusal as refusal:
+                self.answers[refusal.code] += 1
+                return _answer({"code": refusal.code, "msg": refusal.message}, refusal.status, refusal.headers)
+            if roll(faults.reset_after):
+                return _reset(request)
+            self.answers[0] += 1
+            message = "ok" if api == "image/v4" else "success"
+            body = {"code": 0, "data": {"image_key": stored.image_key}, "msg": message}
+            if roll(faults.cut):
+                return _cut(request, body)
+            if roll(faults.bad_json):
+                return web.Response(text=json.dumps(body)[:-9], content_type="application/json")
+            return _answer(body)
+
+        return upload
+
+    async def _take(self, request: web.Request, api: str) -> Upload:
+        """The platform's checks, in its order. Raises _Refusal."""
+        self._authorise(request)
+        self._pace(api)
+        faults = self.faults
+        if self._roll(faults.server_error):
+            raise web.HTTPInternalServerError(text="upstream error")
+        if self._roll(faults.html):
+            raise web.HTTPBadGateway(text="<html><body>502 Bad Gateway</body></html>", content_type="text/html")
+        if self._roll(faults.internal):
+            raise _Refusal(5000, "internal error", 500)
+        if faults.quota_used_up:
+            raise _Refusal(99991403, "This month's API call quota has been exceeded", 429)
+        if faults.app_disabled:
+            raise _Refusal(99991662, "app is not in use")
+        if faults.scope_missing:
+            raise _Refusal(99991672, "Access denied. One of the following scopes is required: [im:resource]")
+        if faults.bot_off:
+            raise _Refusal(234007, "App does not enable bot feature.")
+        image, image_type = await _form(request, api)
+        if faults.delay:
+            await asyncio.sleep(faults.delay)
+        _check(image, api)
+        return self._store(image, image_type, api)
+
+    def _authorise(self, request: web.Request) -> None:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind != "Bearer" or not token:
+            raise _Refusal(99991661, "Missing access token for authorization")
+        if self._tokens.get(token, 0) <= time.monotonic():
+            raise _Refusal(99991663, "Invalid access token for authorization")
+
+    def _pace(self, api: str) -> None:
+        """Both limits, as sliding windows; a throttled call takes no place."""
+        now, faults = time.monotonic(), self.faults
+        taken = self._windows.setdefault(api, deque())
+        while taken and taken[0] <= now - 60:
+            taken.popleft()
+        last_second = sum(1 for _ in _while_after(taken, now - 1))
+        wait, limit = 0.0, faults.per_second
+        if len(taken) >= faults.per_minute:
+            wait, limit = taken[-faults.per_minute] + 60 - now, faults.per_minute
+        elif last_second >= faults.per_second:
+            wait = taken[-faults.per_second] + 1 - now
+        elif self._roll(faults.throttle):
+            wait = 1.0
+        else:
+            taken.append(now)
+            return
+        headers = {"x-ogw-ratelimit-limit": str(limit), "x-ogw-ratelimit-reset": str(max(1, math.ceil(wait)))}
+        raise _Refusal(99991400, "request trigger frequency limit", 400 if api == "image/v4" else 429, headers)
+
+    def _store(self, image: bytes, image_type: str, api: str) -> Upload:
+        key = str(uuid.uuid4()) if api == "image/v4" else f"img_v3_{secrets.token_hex(4)}_{uuid.uuid4()}g"
+        made = Upload(key, hashlib.sha256(image).hexdigest(), len(image), image_type, api, time.monotonic())
+        self.uploads.append(made)
+        self._kept[key] = (image, image_type)
+        self._kept_bytes += len(image)
+        while self._kept_bytes > KEPT:
+            _, (oldest, _) = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest)
+        return made
+
+    async def _download(self, request: web.Request) -> web.StreamResponse:
+        self.calls["download"] += 1
+        try:
+            self._authorise(request)
+        except _Refusal as refusal:
+            return _answer({"code": refusal.code, "msg": refusal.message}, refusal.status)
+        image, image_type = self._kept.get(request.match_info["image_key"], (b"", ""))
+        if image_type != "message":
+            return _answer({"code": 234001, "msg": "Invalid request param."}, 400)
+        return web.Response(body=image, content_type="application/octet-stream", headers={"X-Tt-Logid": _log_id()})
+
+    async def _tell(self, _request: web.Request) -> web.Response:
+        uploads = [{"image_key": made.image_key, "sha256": made.sha256} for made in self.uploads]
+        return web.json_response({"calls": self.calls, "answers": self.answers, "uploads": uploads})
+
+    async def _set_faults(self, request: web.Request) -> web.Response:
+        try:
+            self.faults.set(await request.json())
+        except (ValueError, TypeError, AttributeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(vars(self.faults))
+
+    async def _revoke(self, _request: web.Request) -> web.Response:
+        self.revoke()
+        return web.json_response({})
+
+    def _roll(self, rate: float) -> bool:
+        return rate > 0 and self._dice.random() < rate
+
+
+def _while_after(taken: deque[float], after: float) -> Any:
+    for at in reversed(taken):
+        if at <= after:
+            return
+        yield at
+
+
+async def _form(request: web.Request, api: str) -> tuple[bytes, str]:
+    """The parts ``image`` and ``image_type``. Raises _Refusal as the platform does."""
+    if request.content_length is None or not request.content_type.startswith("multipart/"):
+        raise _Refusal(99992402, "field validation failed: a multipart body with a Content-Length is needed")
+    image: bytes | None = None
+    image_type = ""
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            continue
+        if part.name == "image":
+            if not part.filename or not part.filename.isascii() or "Content-Type" not in part.headers:
+                raise _Refusal(99992402, "field validation failed: image needs a filename and a Content-Type")
+            image = bytes(await part.read())
+        elif part.name == "image_type":
+            image_type = await part.text()
+    if image_type not in {"message", "avatar"}:
+        raise _Refusal(99992402, "field validation failed: image_type")
+    if image is None:
+        raise _Refusal(11214 if api == "image/v4" else 99992402, "image not given")
+    return image, image_type
+
+
+def _check(image: bytes, api: str) -> None:
+    """What the platform says of the picture itself; Pillow is the judge here, not larkdrop's own reader."""
+    if not image:
+        raise _Refusal(234010, "file's size can't be 0.")
+    if len(image) > limits.MAX_BYTES:
+        raise _Refusal(234006, "The file size exceed the max value.")
+    try:
+        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+            form, size = opened.format or "", opened.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
+        code, message = (18033, "upload image fail") if api == "image/v4" else (234011, "Can't recognize the image format.")
+        raise _Refusal(code, message) from None
+    if max(size) > limits.MAX_SIDE.get(form, limits.MAX_SIDE_OF_OTHERS):
+        raise _Refusal(234039, "Image resolution exceeds limit.")
+
+
+def _log_id() -> str:
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime()) + secrets.token_hex(9).upper()
+
+
+def _answer(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response(body, status=status, headers={"X-Tt-Logid": _log_id(), **(headers or {})})
+
+
+def _reset(request: web.Request) -> web.StreamResponse:
+    """Break the connection with a TCP reset."""
+    transport = request.transport
+    if transport:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    raise asyncio.CancelledError
+
+
+def _cut(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """Send half of an answer and close the connection."""
+    text = json.dumps(body).encode()
+    transport = request.transport
+    if transport:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+        transport.write(head.encode() + text[: len(text) // 2])  # type: ignore[attr-defined]  # a stream's, in truth
+        transport.close()
+    raise asyncio.CancelledError

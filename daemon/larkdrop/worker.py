@@ -1,0 +1,322 @@
+"""One file's way, from path to record."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from larkdrop.backoff import Backoff
+from larkdrop.config import Settings
+from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.folder import picture, sidecar
+from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
+from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.folder.shape import End
+from larkdrop.keycache import Content, KeyCache
+from larkdrop.lark import codes, limits
+from larkdrop.lark.client import Client, Uploaded
+from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.queue import DropQueue, Job
+from larkdrop.record import Record, now
+from larkdrop.recorder import Entry, Recorder
+
+# A picture that has failed this often in a row is worth a line.
+WORTH_A_LINE = frozenset({5, 20, 100, 1000})
+# Paths and codes remembered so that each is said once.
+MOST_SAID = 10_000
+# What the machine, not the file, is short of.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+
+
+class NeedsTicket(Exception):
+    """This file needs a call, and came without leave for one."""
+
+
+class Twin(Exception):
+    """The same content is being uploaded already; who does that hands this job back to the queue."""
+
+
+class InFlight:
+    """Contents that are being uploaded now, so that the same bytes dropped twice at once go only once."""
+
+    def __init__(self, hand_back: Callable[[Job], None]) -> None:
+        self._hand_back = hand_back
+        self._lock = threading.Lock()
+        self._twins: dict[Content, list[Job]] = {}
+
+    @contextmanager
+    def claim(self, content: Content, job: Job) -> Iterator[None]:
+        """Be the one to upload ``content``; or raise Twin, and ``job`` is handed back once that one is finished."""
+        with self._lock:
+            if content in self._twins:
+                self._twins[content].append(job)
+                raise Twin
+            self._twins[content] = []
+        try:
+            yield
+        finally:
+            with self._lock:
+                twins = self._twins.pop(content)
+            for twin in twins:
+                self._hand_back(twin)
+
+
+class Worker:
+    """Takes jobs from the queue until that is stopped; ``run`` is meant for several threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        queue: DropQueue,
+        settle: Settle,
+        pace: Pace,
+        client: Client,
+        cache: KeyCache,
+        recorder: Recorder,
+        backoff: Backoff,
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._settle = settle
+        self._pace = pace
+        self._client = client
+        self._cache = cache
+        self._recorder = recorder
+        self._backoff = backoff
+        self._in_flight = InFlight(queue.soon)
+        self._log = structlog.get_logger()
+        self._said: OrderedDict[object, None] = OrderedDict()
+
+    def run(self) -> None:
+        """Work until the queue is stopped."""
+        while job := self._queue.take():
+            ticket = job.ticket
+            hand_back = self._handle(job, ticket)
+            if ticket and not ticket.spent:
+                self._pace.give_back(ticket)
+                self._queue.wake()
+            hand_back()
+
+    def sign_in(self) -> None:
+        """Try for a token, so that wrong credentials are said before the first picture comes."""
+        ticket = self._pace.ticket(fresh=True)
+        if ticket is None:
+            return
+        try:
+            self._client.sign_in()
+        except LarkdropError as fault:
+            self._failed(ticket, fault, "")
+        else:
+            self._succeeded(ticket)
+
+    def _handle(self, job: Job, ticket: Ticket | None) -> Callable[[], None]:
+        """One job's whole way. Returns how it goes back to the queue, or leaves it."""
+        path = job.drop.path
+        try:
+            with picture.parent_of(str(job.drop.watch.path), path) as (folder, name):
+                finished = self._advance(job, ticket, folder, name)
+        except NotAFile:
+            self._log.debug("gone", path=path)
+            finished = job.entry is None or self._recorder.keep(job.entry)
+        except Changed:
+            self._log.debug("changed_while_read", path=path)
+            finished = self._park(job, None, self._settings.upload.settle_seconds)
+        except (NeedsTicket, SetupFault, Throttled):
+            return partial(self._queue.back, job)
+        except Twin:
+            return lambda: None
+        except MomentFault as fault:
+            return partial(self._retry, job, fault)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
+                self._say(type(error), "error", "machine_short", reason=str(error), path=path)
+                return partial(self._retry, job)
+            self._say(
+                path, "warning", "cannot_read", path=path, reason=error.strerror,
+                hint="Let larkdrop's user read it; every rescan looks again.",
+            )  # fmt: skip
+            finished = True
+        return partial(self._queue.done if finished else self._retry, job)
+
+    def _advance(self, job: Job, ticket: Ticket | None, folder: int, name: str) -> bool:
+        """Settle, inspect, known content?, upload, record. True where nothing is left to do."""
+        drop = job.drop
+        stamp = picture.stamp(folder, name)
+        if self._recorder.is_bare(drop.path, stamp):
+            return True
+        if not (job.entry and job.entry.stamp == stamp):
+            if job.entry:
+                self._recorder.keep(job.entry)
+            job.entry = None
+            read = picture.read(folder, name, limits.MAX_BYTES)
+            quiet = drop.quiet_for(read.stamp)
+            needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
+            if quiet < needed:
+                return self._park(job, read.stamp, needed - max(0.0, quiet))
+            if beside := self._vouched(folder, name, read):
+                job.entry = Entry(drop.path, drop.watch, read.stamp, beside, logged=True, beside=True)
+            else:
+                return self._answer(job, ticket, folder, name, read)
+        return self._recorder.write(job.entry, folder, name)
+
+    def _answer(self, job: Job, ticket: Ticket | None, folder: int, name: str, read: Picture) -> bool:
+        """Find the one true answer for what was read, and record it."""
+        drop, lark = job.drop, self._settings.lark
+        content = Content(lark.base_url, lark.scope, lark.api, drop.watch.image_type, read.sha256)
+        record = Record(
+            status="uploaded", file=name, image_type=drop.watch.image_type, api=lark.api, app_id=lark.app_id,
+            sha256=read.sha256, size=read.stamp.size, mtime_ns=read.stamp.mtime_ns, format=read.shape.format,
+            width=read.shape.width, height=read.shape.height, at=now(), attempts=0, reused=False, log_id="",
+        )  # fmt: skip
+        job.entry = Entry(drop.path, drop.watch, read.stamp, record)
+        with ExitStack() as claim:
+            try:
+                self._find_key(job, job.entry, ticket, content, read, claim)
+            except PictureFault as fault:
+                job.entry.record = replace(
+                    record, status="rejected", at=now(), attempts=job.calls, log_id=fault.log_id, error_code=fault.code,
+                    error_message=fault.message, error_hint=fault.hint,
+                )  # fmt: skip
+                self._log.warning(
+                    "rejected", path=drop.path, reason=fault.message, code=fault.code, hint=fault.hint,
+                    log_id=fault.log_id or None,
+                )  # fmt: skip
+            except BaseException:
+                job.entry = None
+                raise
+            return self._recorder.write(job.entry, folder, name)
+
+    def _find_key(
+        self, job: Job, entry: Entry, ticket: Ticket | None, content: Content, read: Picture, claim: ExitStack
+    ) -> None:
+        """Put the key into ``entry``: a known one, or a new one from Lark. Raises PictureFault where there is none."""
+        inspect(read)
+        dedupe = self._settings.upload.dedupe
+        known = self._cache.get(content) if dedupe else None
+        if known:
+            entry.record = replace(entry.record, image_key=known.image_key, log_id=known.log_id, reused=True)
+            self._log.info("reused", path=entry.path, image_key=known.image_key)
+            return
+        if ticket is None:
+            raise NeedsTicket
+        if dedupe:
+            claim.enter_context(self._in_flight.claim(content, job))
+        if not self._recorder.keeps_keys:
+            raise MomentFault("keys can't be kept now, so none is asked for")
+        answered = self._upload(job, ticket, read.content)
+        entry.content = content
+        entry.record = replace(
+            entry.record, image_key=answered.image_key, log_id=answered.log_id, attempts=job.calls, at=now()
+        )
+        self._log.info("uploaded", path=entry.path, image_key=answered.image_key, log_id=answered.log_id or None)
+
+    def _upload(self, job: Job, ticket: Ticket, image: bytes) -> Uploaded:
+        """One call, and what it teaches the pace. Raises whose fault it was."""
+        job.calls += 1
+        try:
+            answered = self._client.upload(image, job.drop.watch.image_type)
+        except PictureFault:
+            self._succeeded(ticket)
+            raise
+        except LarkdropError as fault:
+            job.last_error = str(fault)
+            self._failed(ticket, fault, job.drop.path)
+            raise
+        self._succeeded(ticket)
+        return answered
+
+    def _succeeded(self, ticket: Ticket) -> None:
+        ended = self._pace.succeeded(ticket)
+        if ended:
+            self._log.info("lark_resumed", after_seconds=round(time.monotonic() - ended.since, 1), **self._waiting())
+        if ended or ticket.probe:
+            self._queue.wake()
+
+    def _failed(self, ticket: Ticket, fault: LarkdropError, picture_path: str) -> None:
+        began = self._pace.failed(ticket, fault, picture_path)
+        if began:
+            say = self._log.error if began.person else self._log.warning
+            say("lark_held", **_told(fault), **self._waiting())
+        if isinstance(fault, MomentFault) and fault.unknown:
+            self._say(("code", fault.code), "error", "unknown_code", path=picture_path, **_told(fault))
+        self._queue.wake()
+
+    def _waiting(self) -> dict[str, int]:
+        counts = self._queue.counts()
+        return {"waiting": counts.waiting + counts.working}
+
+    def _retry(self, job: Job, fault: LarkdropError | None = None) -> None:
+        """Back to the queue, with a pause that grows with the failures in a row."""
+        job.failures += 1
+        pause = self._backoff(job.failures, fault)
+        if fault:
+            say = self._log.warning if job.failures in WORTH_A_LINE else self._log.debug
+            say("upload_failed", path=job.drop.path, failures=job.failures, retry_in=round(pause, 1), **_told(fault))
+        self._queue.later(job, pause)
+
+    def _park(self, job: Job, stamp: Stamp | None, seconds: float) -> bool:
+        """Leave the file to settle, to be looked at once it has been as it is now for ``seconds``."""
+        drop = job.drop
+        if stamp is None:
+            try:
+                stamp = Stamp.of(os.lstat(drop.path))
+            except OSError:
+                return True
+        quiet = drop.quiet if drop.stamp == stamp else 0.0
+        self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
+        if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
+            self._queue.overflowed = True
+        return True
+
+    def _vouched(self, folder: int, name: str, read: Picture) -> Record | None:
+        """The record beside the image, if it speaks of the very content that was read; its proof is then renewed."""
+        try:
+            beside = sidecar.read(folder, name)
+        except sidecar.Foreign:
+            return None
+        if beside is None or (beside.file, beside.sha256, beside.size) != (name, read.sha256, read.stamp.size):
+            return None
+        with suppress(OSError):
+            if beside.mtime_ns == read.stamp.mtime_ns:
+                sidecar.confirm(folder, name, beside)
+            else:
+                beside = replace(beside, mtime_ns=read.stamp.mtime_ns)
+                sidecar.write(folder, name, beside)
+        return beside
+
+    def _say(self, key: object, level: str, event: str, **fields: object) -> None:
+        """Say something once for ``key``, and at the level debug after that."""
+        again = key in self._said
+        self._said[key] = None
+        if len(self._said) > MOST_SAID:
+            self._said.popitem(last=False)
+        getattr(self._log, "debug" if again else level)(event, **fields)
+
+
+def inspect(read: Picture) -> None:
+    """Raise PictureFault where what was read can't become an upload, by the platform's rules or by its being cut."""
+    shape = read.shape
+    if shape.end is End.CUT and 0 < read.stamp.size <= limits.MAX_BYTES:
+        raise codes.refuse(
+            codes.UNKNOWN_FORMAT,
+            f"the {shape.format or 'picture'} is incomplete: its end is missing",
+            hint="Nothing to do if it is still being written: it will be taken when it is finished.",
+        )
+    limits.check(read.stamp.size, shape.format, shape.width, shape.height)
+
+
+def _told(fault: LarkdropError) -> dict[str, object]:
+    """A fault as the fields of a log line."""
+    fields = {"reason": fault.message, "code": fault.code, "hint": fault.hint, "log_id": fault.log_id}
+    return {name: value for name, value in fields.items() if value not in {None, ""}}
