@@ -6,8 +6,6 @@ spent on waiting.
 
 from __future__ import annotations
 
-
-
 from tenacity import Future, RetryCallState, Retrying, wait_random_exponential
 from tenacity.wait import wait_base
 

@@ -35,7 +35,8 @@ T = TypeVar("T")
 ENV_PREFIX = "LARKDROP_"
 SECRETS = ("app_secret", "tenant_access_token")
 IGNORED = (
-    ".*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download", "*.swp", "Thumbs.db", "desktop.ini",
+    ".*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download", "*.swp", "Thumbs.db",
+    "desktop.ini",
 )  # fmt: skip
 
 Api = Literal["image/v4", "im/v1"]
@@ -61,7 +62,7 @@ def _folder(path: Path) -> Path:
 
 
 def _url(url: str) -> str:
-    """http is for a Lark on this machine only: elsewhere it would send the secret in the clear."""
+    """Http is for a Lark on this machine only: elsewhere it would send the secret in the clear."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
@@ -90,7 +91,7 @@ class _Section(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _report_everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+    def _report_everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         return _validate(cls.checks, data, handler)
 
     @staticmethod
@@ -99,7 +100,9 @@ class _Section(BaseModel):
         return iter(())
 
 
-def _validate(checks: Callable[[dict[str, Any]], Iterator[tuple[str, str]]], data: Any, handler: Callable[[Any], T]) -> T:
+def _validate(
+    checks: Callable[[dict[str, Any]], Iterator[tuple[str, str]]], data: Any, handler: Callable[[Any], T]
+) -> T:
     """Validate ``data`` so that one run reports the problems of single keys and of keys together."""
     errors: list[InitErrorDetails] = []
     made: T | None = None
@@ -134,32 +137,32 @@ class Lark(_Section):
     """How to reach Lark, and as whom."""
 
     base_url: Annotated[str, AfterValidator(_url)] = Field(
-        "https://open.larksuite.com", description="Lark; Feishu is https://open.feishu.cn."
+        default="https://open.larksuite.com", description="Lark; Feishu is https://open.feishu.cn."
     )
-    api: Api = Field("image/v4", description='"image/v4", or "im/v1" where the older one is switched off.')
-    app_id: str = Field("", description="From the app's Credentials page; begins with cli_.")
+    api: Api = Field(default="image/v4", description='"image/v4", or "im/v1" where the older one is switched off.')
+    app_id: str = Field(default="", description="From the app's Credentials page; begins with cli_.")
     app_secret: SecretStr = Field(
-        SecretStr(""),
-        description="From the same page. Better kept out of this file: LARKDROP_LARK__APP_SECRET, or a systemd credential.",
+        default=SecretStr(""),
+        description="From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential.",
     )
     tenant_access_token: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="A token instead of app_secret. It dies within 2 hours: for trying things out.",
     )
     connect_timeout: Annotated[float, Field(gt=0, le=600)] = Field(
-        10.0, description="Seconds to wait for a connection; more on bad lines."
+        default=10.0, description="Seconds to wait for a connection; more on bad lines."
     )
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
-        60.0, description="Seconds to wait for an answer; more where 10 MB take longer than this."
+        default=60.0, description="Seconds to wait for an answer; more where 10 MB take longer than this."
     )
     requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        50, description="Calls a second; less where other hosts share the app."
+        default=50, description="Calls a second; less where other hosts share the app."
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=600_000)] = Field(
-        1000, description="Calls a minute; less where other hosts share the app."
+        default=1000, description="Calls a minute; less where other hosts share the app."
     )
     probe_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
-        60.0, description="Seconds between tries while a person has to mend the set-up; less to resume sooner."
+        default=60.0, description="Seconds between tries while a person has to mend the set-up; less to resume sooner."
     )
 
     @property
@@ -187,16 +190,20 @@ class Watch(_Section):
     """One drop folder."""
 
     path: WatchedFolder = Field(description="The folder to drop pictures into.")
-    image_type: ImageType = Field("message", description='"message" for pictures in messages, "avatar" for avatars.')
+    image_type: ImageType = Field(
+        default="message", description='"message" for pictures in messages, "avatar" for avatars.'
+    )
     recursive: bool = Field(default=True, description="false to leave sub-folders alone.")
     patterns: tuple[str, ...] = Field(
-        ("*",), description='Names to take (case does not matter); ["*.png"] to leave everything else alone.'
+        default=("*",), description='Names to take (case does not matter); ["*.png"] to leave everything else alone.'
     )
-    ignore: tuple[str, ...] = Field(IGNORED, description="Names of files and folders to leave alone.")
+    ignore: tuple[str, ...] = Field(default=IGNORED, description="Names of files and folders to leave alone.")
     after_upload: Literal["keep", "move", "delete"] = Field(
-        "keep", description='"move" or "delete" the picture once its key is safely recorded.'
+        default="keep", description='"move" or "delete" the picture once its key is safely recorded.'
     )
-    move_to: FilePath | None = Field(None, description='Where "move" puts picture and sidecar; outside every watched folder.')
+    move_to: FilePath | None = Field(
+        default=None, description='Where "move" puts picture and sidecar; outside every watched folder.'
+    )
 
     @staticmethod
     def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -217,20 +224,22 @@ class Upload(_Section):
     """How files become uploads."""
 
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        16, description="Uploads at the same time; more only where an answer takes over 300 ms."
+        default=16, description="Uploads at the same time; more only where an answer takes over 300 ms."
     )
     settle_seconds: Seconds = Field(
-        2.0, description="Seconds a file must be quiet when its end can't be told; more for slow writers."
+        default=2.0, description="Seconds a file must be quiet when its end can't be told; more for slow writers."
     )
     rescan_seconds: Annotated[float, Field(ge=1, le=86_400)] = Field(
-        300.0, description="Seconds between looks at every file, in case an event was lost."
+        default=300.0, description="Seconds between looks at every file, in case an event was lost."
     )
     dedupe: bool = Field(default=True, description="false to upload the same content again for every file.")
     backoff_initial: Annotated[float, Field(gt=0, le=3600)] = Field(
-        1.0, description="Longest pause in seconds before the first retry; doubles with every failure."
+        default=1.0, description="Longest pause in seconds before the first retry; doubles with every failure."
     )
-    backoff_max: Annotated[float, Field(gt=0, le=86_400)] = Field(300.0, description="Longest pause in seconds of all.")
-    drain_seconds: Seconds = Field(20.0, description="Seconds a stop waits for uploads in flight.")
+    backoff_max: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=300.0, description="Longest pause in seconds of all."
+    )
+    drain_seconds: Seconds = Field(default=20.0, description="Seconds a stop waits for uploads in flight.")
 
     @staticmethod
     def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -256,21 +265,21 @@ class State(_Section):
 class Log(_Section):
     """What is said, and where."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description='"debug" tells every step.')
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description='"debug" tells every step.')
     format: Literal["auto", "json", "console"] = Field(
-        "auto", description='"auto": coloured lines on a terminal, JSON elsewhere.'
+        default="auto", description='"auto": coloured lines on a terminal, JSON elsewhere.'
     )
-    results: FilePath | None = Field(None, description="The result log; default: results.jsonl in state.dir.")
+    results: FilePath | None = Field(default=None, description="The result log; default: results.jsonl in state.dir.")
 
 
 class Settings(_Section):
     """Everything that can be set; frozen."""
 
-    lark: Lark = Field(default_factory=dict)  # type: ignore[arg-type]  # an empty table, so that what it lacks is reported
+    lark: Lark
     watch: Annotated[tuple[Watch, ...], AfterValidator(_apart)] = ()
-    upload: Upload = Upload()
+    upload: Upload = Field(default_factory=Upload)
     state: State = Field(default_factory=State)
-    log: Log = Log()
+    log: Log = Field(default_factory=Log)
 
     @property
     def results(self) -> Path:
@@ -309,7 +318,7 @@ def find(explicit: Path | None) -> Path | None:
 def load(explicit: Path | None = None) -> Settings:
     """Read and validate the settings. Raises ConfigError with every problem at once."""
     file = find(explicit)
-    data: dict[str, Any] = {}
+    data: dict[str, Any] = {"lark": {}}
     origin: dict[tuple[str, ...], str] = {}
     for source, values in ((str(file), _toml(file)), ("a systemd credential", _credentials()), *_environment()):
         _merge(data, values, origin, source)
@@ -333,7 +342,9 @@ def _toml(file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}", hint="config.example.toml shows how it is written.") from error
+        raise ConfigError(
+            f"{file} is not TOML: {error}", hint="config.example.toml shows how it is written."
+        ) from error
     except OSError as error:
         raise ConfigError(f"the config file {file} can't be read: {error.strerror}", hint="mend --config.") from error
 
@@ -347,7 +358,9 @@ def _credentials() -> dict[str, Any]:
     try:
         return {"lark": {"app_secret": file.read_text(encoding="utf-8").strip()}}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the credential {file} can't be read", hint="it holds the app secret as plain text.") from error
+        raise ConfigError(
+            f"the credential {file} can't be read", hint="it holds the app secret as plain text."
+        ) from error
 
 
 def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -367,7 +380,7 @@ def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _merge(into: dict[str, Any], values: dict[str, Any], origin: dict[tuple[str, ...], str], source: str) -> None:
     """Lay ``values`` over ``into`` and note in ``origin`` which source each leaf came from."""
-    stack = [((), into, values)]
+    stack: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [((), into, values)]
     while stack:
         path, below, above = stack.pop()
         for key, value in above.items():
@@ -387,7 +400,7 @@ def _problem_line(error: ErrorDetails, origin: dict[tuple[str, ...], str]) -> st
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     why, value = str(error["ctx"]["why"]), error["input"]
     if why == "unknown key":
-        section = Settings
+        section: type[_Section] = Settings
         for part in loc[:-1]:
             section = SECTIONS.get(str(part), section)
         near = get_close_matches(str(loc[-1]), section.model_fields, 1)

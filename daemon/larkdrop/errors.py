@@ -1,13 +1,13 @@
 """The one exception family: whose fault is it?
 
-    LarkdropError
-        PictureFault     this file never succeeds as it is: rejected until it changes
-        MomentFault      the same call may succeed later: retried for ever
-            Throttled    the platform said how long to wait
-        TokenFault       a new token mends it, at once
-        SetupFault       no file can succeed until a person acts: everything is held
-            ConfigError  found before the start
-        StateInUse       another process holds the state directory
+LarkdropError
+    PictureFault     this file never succeeds as it is: rejected until it changes
+    MomentFault      the same call may succeed later: retried for ever
+        Throttled    the platform said how long to wait
+    TokenFault       a new token mends it, at once
+    SetupFault       no file can succeed until a person acts: everything is held
+        ConfigError  found before the start
+    StateInUse       another process holds the state directory
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ class Intake:
     """Told by the watcher what happens, and looks for itself at start-up, after a loss and every few minutes."""
 
     def __init__(
-        self, watches: tuple[Watch, ...], queue: DropQueue, settle: Settle, *, settle_seconds: float, rescan_seconds: float
+        self,
+        watches: tuple[Watch, ...],
+        queue: DropQueue,
+        settle: Settle,
+        *,
+        settle_seconds: float,
+        rescan_seconds: float,
     ) -> None:
         self._watches = watches
         self._queue = queue

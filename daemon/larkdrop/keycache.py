@@ -7,6 +7,7 @@ import threading
 from dataclasses import astuple, dataclass
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 import structlog
 
@@ -48,7 +49,7 @@ class KeyCache:
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
 
-    def __enter__(self) -> KeyCache:
+    def __enter__(self) -> Self:
         self._db = self._open()
         return self
 

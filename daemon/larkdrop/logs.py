@@ -21,7 +21,10 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
         _without_empty,
     ]
     if console:
-        processors += [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=16)]
+        processors += [
+            _printable,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=16),
+        ]
     else:
         processors += [structlog.processors.JSONRenderer(ensure_ascii=True)]
     structlog.configure(

@@ -184,10 +184,10 @@ class DropQueue:
     def _next(self) -> Job | None:
         now = time.monotonic()
         while self._backoff and (self._backoff[0][0] <= now or self._gone(self._backoff[0][2])):
-            job = heapq.heappop(self._backoff)[2]
-            if not self._gone(job):
-                del self._in_backoff[job.drop.path]
-                self._wait_for_call(job)
+            due = heapq.heappop(self._backoff)[2]
+            if not self._gone(due):
+                del self._in_backoff[due.drop.path]
+                self._wait_for_call(due)
         if fresh_job := self._fresh.pop():
             fresh_job.ticket = self._pace.ticket(fresh=True)
             return fresh_job

@@ -11,7 +11,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Record:
-    """One outcome. ``image_key`` is set exactly where ``status`` is ``uploaded``, the ``error_*`` where ``rejected``."""
+    """One outcome. ``image_key`` is set where ``status`` is ``uploaded``, the ``error_*`` where ``rejected``."""
 
     status: Literal["uploaded", "rejected"]
     file: str  # the name, surrogate escapes for bytes outside UTF-8
@@ -56,7 +56,11 @@ class Record:
     @classmethod
     def from_fields(cls, made: Any) -> Self | None:
         """The record of a JSON object, or None where it isn't one of ours, whole and with the right types."""
-        if not isinstance(made, dict) or made.get("schema") != SCHEMA or made.get("status") not in {"uploaded", "rejected"}:
+        if (
+            not isinstance(made, dict)
+            or made.get("schema") != SCHEMA
+            or made.get("status") not in {"uploaded", "rejected"}
+        ):
             return None
         status = made["status"]
         error = made.get("error", {}) if status == "rejected" else {}
@@ -83,8 +87,8 @@ class Record:
 
 
 _PLAIN = (
-    "file", "image_type", "api", "app_id", "sha256", "size", "mtime_ns", "format", "width", "height", "attempts", "reused",
-    "log_id",
+    "file", "image_type", "api", "app_id", "sha256", "size", "mtime_ns", "format", "width", "height", "attempts",
+    "reused", "log_id",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from larkdrop.record import Record, now
 
@@ -19,7 +20,7 @@ class ResultLog:
         self._lock = threading.Lock()
         self._file = -1
 
-    def __enter__(self) -> ResultLog:
+    def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
         return self

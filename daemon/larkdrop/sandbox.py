@@ -18,8 +18,8 @@ import threading
 import time
 import uuid
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from aiohttp import BodyPartReader, web
 from PIL import Image, UnidentifiedImageError
@@ -27,6 +27,7 @@ from PIL import Image, UnidentifiedImageError
 from larkdrop.lark import limits
 from larkdrop.lark.client import TOKEN_PATH, UPLOAD_PATHS
 
+APP_ID, APP_SECRET = "cli_sandbox", "sandbox-secret"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO")
 # Bytes of pictures kept for download; the oldest go first, their hashes stay.
 KEPT = 256 * 1024 * 1024
@@ -34,7 +35,7 @@ Image.MAX_IMAGE_PIXELS = None  # only headers are read; the sandbox checks the s
 Image.init()
 
 
-def _option(default: Any, text: str) -> Any:
+def _option(text: str, *, default: Any) -> Any:
     return field(default=default, metadata={"help": text})
 
 
@@ -42,34 +43,34 @@ def _option(default: Any, text: str) -> Any:
 class Faults:
     """What goes wrong. Rates are probabilities from 0 to 1; everything may be changed while the sandbox runs."""
 
-    server_error: float = _option(0.0, "rate of HTTP 500 answers")
-    html: float = _option(0.0, "rate of HTML bodies with HTTP 502")
-    bad_json: float = _option(0.0, "rate of bodies that are no JSON")
-    internal: float = _option(0.0, "rate of code 5000")
-    throttle: float = _option(0.0, "rate of throttled calls, as HTTP 429 or, as older APIs do, 400")
-    reset_before: float = _option(0.0, "rate of connections reset before the upload is read")
-    reset_after: float = _option(0.0, "rate of connections reset after the picture was taken")
-    cut: float = _option(0.0, "rate of answers that break off")
-    hang: float = _option(0.0, "rate of calls that are never answered")
-    delay: float = _option(0.0, "seconds that each upload takes")
-    bot_off: bool = _option(False, "the app's bot feature is off")
-    scope_missing: bool = _option(False, "the app lacks the permission to upload")
-    quota_used_up: bool = _option(False, "the month's calls are used up")
-    app_disabled: bool = _option(False, "the app is disabled")
-    down: bool = _option(False, "every connection is reset")
-    token_lifetime: float = _option(7200.0, "seconds that a token lives")
-    per_second: int = _option(50, "uploads a second before calls are throttled")
-    per_minute: int = _option(1000, "uploads a minute before calls are throttled")
+    server_error: float = _option("rate of HTTP 500 answers", default=0.0)
+    html: float = _option("rate of HTML bodies with HTTP 502", default=0.0)
+    bad_json: float = _option("rate of bodies that are no JSON", default=0.0)
+    internal: float = _option("rate of code 5000", default=0.0)
+    throttle: float = _option("rate of throttled calls, as HTTP 429 or, as older APIs do, 400", default=0.0)
+    reset_before: float = _option("rate of connections reset before the upload is read", default=0.0)
+    reset_after: float = _option("rate of connections reset after the picture was taken", default=0.0)
+    cut: float = _option("rate of answers that break off", default=0.0)
+    hang: float = _option("rate of calls that are never answered", default=0.0)
+    delay: float = _option("seconds that each upload takes", default=0.0)
+    bot_off: bool = _option("the app's bot feature is off", default=False)
+    scope_missing: bool = _option("the app lacks the permission to upload", default=False)
+    quota_used_up: bool = _option("the month's calls are used up", default=False)
+    app_disabled: bool = _option("the app is disabled", default=False)
+    down: bool = _option("every connection is reset", default=False)
+    token_lifetime: float = _option("seconds that a token lives", default=7200.0)
+    per_second: int = _option("uploads a second before calls are throttled", default=50)
+    per_minute: int = _option("uploads a minute before calls are throttled", default=1000)
 
     def set(self, changes: dict[str, Any]) -> None:
         """Change some by name. Raises ValueError for an unknown name or a wrong type."""
-        known = {option.name: type(option.default) for option in fields(self)}
+        known = vars(self)
         for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"{name} is no fault; there are: {', '.join(known)}")
-            if known[name] is bool and not isinstance(value, bool):
-                raise ValueError(f"{name} is true or false")
-            setattr(self, name, known[name](value))
+            if isinstance(known[name], bool) != isinstance(value, bool):
+                raise ValueError(f"{name} is {'true or false' if isinstance(known[name], bool) else 'a number'}")
+            setattr(self, name, type(known[name])(value))
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,7 @@ class _Refusal(Exception):
 class Sandbox:
     """A Lark on 127.0.0.1 that lives in a thread of its own; a context manager."""
 
-    def __init__(
-        self, port: int = 0, *, app_id: str = "cli_sandbox", app_secret: str = "sandbox-secret", seed: int = 0
-    ) -> None:
+    def __init__(self, port: int = 0, *, app_id: str = APP_ID, app_secret: str = APP_SECRET, seed: int = 0) -> None:
         """``port`` 0 takes a free one; ``seed`` makes the faults' dice repeatable."""
         self.port = port
         self.app_id = app_id
@@ -119,7 +118,7 @@ class Sandbox:
         """The base_url to configure."""
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
         return self
@@ -330,7 +329,9 @@ def _check(image: bytes, api: str) -> None:
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             form, size = opened.format or "", opened.size
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
-        code, message = (18033, "upload image fail") if api == "image/v4" else (234011, "Can't recognize the image format.")
+        code, message = (
+            (18033, "upload image fail") if api == "image/v4" else (234011, "Can't recognize the image format.")
+        )
         raise _Refusal(code, message) from None
     if max(size) > limits.MAX_SIDE.get(form, limits.MAX_SIDE_OF_OTHERS):
         raise _Refusal(234039, "Image resolution exceeds limit.")
@@ -359,6 +360,6 @@ def _cut(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     transport = request.transport
     if transport:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
-        transport.write(head.encode() + text[: len(text) // 2])  # type: ignore[attr-defined]  # a stream's, in truth
+        transport.write(head.encode() + text[: len(text) // 2])
         transport.close()
     raise asyncio.CancelledError

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from larkdrop.sandbox import Faults, Sandbox
+from larkdrop.sandbox import APP_ID, APP_SECRET, Faults, Sandbox
 
 
 def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,8 +28,8 @@ def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(epilog="Example: larkdrop sandbox --port 8765 --server-error 0.2")
 @click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
-@click.option("--app-id", default="cli_sandbox", show_default=True, help="The app_id that is known.")
-@click.option("--app-secret", default="sandbox-secret", show_default=True, help="Its app_secret.")
+@click.option("--app-id", default=APP_ID, show_default=True, help="The app_id that is known.")
+@click.option("--app-secret", default=APP_SECRET, show_default=True, help="Its app_secret.")
 @click.option("--seed", default=0, show_default=True, help="For the faults' dice, so that a run repeats.")
 @_fault_options
 def command(port: int, app_id: str, app_secret: str, seed: int, **faults: Any) -> None:
@@ -46,4 +46,6 @@ def command(port: int, app_id: str, app_secret: str, seed: int, **faults: Any) -
             click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except OSError as error:
-        raise click.ClickException(f"port {port} can't be used ({error.strerror}); choose another with --port.") from error
+        raise click.ClickException(
+            f"port {port} can't be used ({error.strerror}); choose another with --port."
+        ) from error

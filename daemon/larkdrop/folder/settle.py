@@ -47,7 +47,7 @@ class Settle:
         return len(self._since)
 
     def park(self, drop: Drop, seconds: float) -> bool:
-        """Release ``drop`` once its file has been in the state ``drop.stamp`` for ``seconds``; False where there is no room."""
+        """Release ``drop`` once its file was in the state ``drop.stamp`` for ``seconds``; False without room for it."""
         now = time.monotonic()
         with self._changed:
             if len(self._since) >= MOST and drop.path not in self._since:
@@ -103,4 +103,3 @@ class Settle:
                     return ready
                 self._changed.wait(self._due[0][0] - now if self._due else None)
         return []
-

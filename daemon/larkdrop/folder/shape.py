@@ -1,6 +1,6 @@
 """What picture is it, how large, and is its end there? Told from the bytes alone, without decoding.
 
-Every reader is bounded: it looks at the header and at the end mark, and walks at most MOST_STEPS blocks between them.
+Every reader is bounded: it looks at the header and at the end mark, and walks a bounded number of blocks between them.
 Pillow is not used here: opening a hostile TIFF with it copies every tag's data, and opening a WEBP allocates the whole
 canvas twice.
 Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), TIFF 6.0, BITMAPINFOHEADER, the ICO directory.
@@ -17,6 +17,7 @@ from typing import Literal
 
 Format = Literal["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO"]
 MOST_STEPS = 100_000
+MOST_SEGMENTS = 20_000
 
 
 class End(Enum):
@@ -80,14 +81,12 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 def _jpeg(content: bytes) -> Measured:
     """The segments up to the first scan; EOI is looked for after it, since embedded thumbnails have one too."""
     at, width, height = 2, 0, 0
-    for _ in range(MOST_STEPS):
-        while content[at] == 0xFF and content[at + 1] == 0xFF:
-            at += 1
+    for _ in range(MOST_SEGMENTS):
         if content[at] != 0xFF:
             return 0, 0, End.LIKELY
         marker = content[at + 1]
-        if marker in _ALONE:
-            at += 2
+        if marker == 0xFF or marker in _ALONE:
+            at += 1 if marker == 0xFF else 2
             continue
         if marker == 0xD9:
             return width, height, End.LIKELY
@@ -142,9 +141,9 @@ def _webp(content: bytes) -> Measured:
     elif kind == b"VP8 " and content[23:26] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 26))
     else:
-        content[29]  # noqa: B018 - too short to tell is cut, not unknown
+        content[29]
         return 0, 0, end
-    content[29]  # noqa: B018 - the same
+    content[29]
     return width, height, end
 
 
@@ -187,17 +186,18 @@ def _tiff(content: bytes) -> Measured:
     at += 8 if big else 2
     entry = "HHQ" if big else "HHI"
     room, step = (8, 20) if big else (4, 12)
-    values: dict[int, tuple[int, ...]] = {}
+    places: dict[int, tuple[int, int, int]] = {}
     for _ in range(min(count, 4096)):
         tag, kind, length = struct.unpack_from(order + entry, content, at)
         if tag in {_WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES} and kind in _TIFF_SIZES:
-            form = _TIFF_SIZES[kind]
-            length = min(length, MOST_STEPS)
-            start = at + step - room
-            if length * struct.calcsize(form) > room:
-                (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, start)
-            values[tag] = struct.unpack_from(f"{order}{length}{form}", content, start)
+            places[tag] = kind, min(length, MOST_STEPS), at + step - room
         at += step
+    values: dict[int, tuple[int, ...]] = {}
+    for tag, (kind, length, start) in places.items():
+        form = _TIFF_SIZES[kind]
+        if length * struct.calcsize(form) > room:
+            (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, start)  # noqa: PLW2901 - it points on
+        values[tag] = struct.unpack_from(f"{order}{length}{form}", content, start)
     starts = values.get(_STRIPS) or values.get(_TILES) or ()
     sizes = values.get(_STRIP_SIZES) or values.get(_TILE_SIZES) or ()
     needed = max((start + size for start, size in zip(starts, sizes, strict=False)), default=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from watchdog.events import (
     DirCreatedEvent,
@@ -20,7 +20,15 @@ from watchdog.events import (
 )
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyFullEmitter
-from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchCallback,
+    WatchDescriptor,
+)
 
 from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop, belongs
@@ -29,7 +37,13 @@ from larkdrop.folder.picture import Stamp
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
-EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
+EVENTS: list[type[FileSystemEvent]] = [
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
 
 
 class Finder(Protocol):
@@ -138,7 +152,7 @@ class Watcher:
         self._observer: _Observer | None = None
         self._seen: dict[Watch, tuple[tuple[int, int], ObservedWatch | None] | None] = {}
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         self._observer = _Observer(self._finder)
         self._observer.start()
         for watch in self._watches:

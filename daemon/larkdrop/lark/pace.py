@@ -24,7 +24,7 @@ BURST = 0.5
 CATCH_UP = 0.25
 # Faults of the moment in a row, over at least this many pictures, that count as an outage.
 OUTAGE = 5
-# Seconds without a throttle after which a learned limit is raised again; doubles with every new throttle, up to the most.
+# Seconds without a throttle after which a learned limit is raised; doubles with every new throttle, up to the most.
 PATIENCE = 5.0
 PATIENCE_MOST = 320.0
 

@@ -1,0 +1,40 @@
+"""Fixtures: a local Lark, and daemons that end with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from larkdrop.sandbox import Sandbox
+from tests.helpers import Daemon
+
+
+@pytest.fixture
+def lark() -> Iterator[Sandbox]:
+    """A local Lark over real HTTP."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path, lark: Sandbox) -> Iterator[Callable[..., Daemon]]:
+    """Make daemons that talk to ``lark``, not yet started; they are killed after the test."""
+    made: list[Daemon] = []
+
+    def make(**sections: object) -> Daemon:
+        daemon = Daemon(tmp_path, lark, **sections)
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.kill()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the machine's reaches larkdrop."""
+    for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LARKDROP_CONFIG", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)

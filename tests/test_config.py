@@ -1,0 +1,215 @@
+"""Settings: where they come from, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from larkdrop import config
+from larkdrop.config import Lark, Log, Settings, State, Upload, Watch
+from larkdrop.errors import ConfigError
+from tests.helpers import Daemon
+
+GOOD = """
+[lark]
+app_id = "cli_x"
+app_secret = "very secret"
+[[watch]]
+path = "inbox"
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a config file beside a folder ``inbox``."""
+    (tmp_path / "inbox").mkdir()
+
+    def write_it(text: str) -> Path:
+        file = tmp_path / "config.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write_it
+
+
+def problems(file: Path) -> str:
+    """What is said of a bad config."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    return "\n".join([str(caught.value), *caught.value.problems, caught.value.hint])
+
+
+def test_the_defaults_are_those_of_the_contract(write: Callable[[str], Path]) -> None:
+    """What the contract names as default is the default."""
+    settings = config.load(write(GOOD))
+    assert settings.lark.base_url == "https://open.larksuite.com"
+    assert settings.lark.api == "image/v4"
+    assert (settings.lark.requests_per_second, settings.lark.requests_per_minute) == (50, 1000)
+    assert settings.lark.probe_seconds == 60
+    upload = settings.upload
+    assert (upload.settle_seconds, upload.rescan_seconds, upload.drain_seconds) == (2, 300, 20)
+    assert (upload.backoff_initial, upload.backoff_max, upload.dedupe) == (1, 300, True)
+    (watch,) = settings.watch
+    assert (watch.image_type, watch.recursive, watch.after_upload) == ("message", True, "keep")
+    assert settings.results == settings.state.dir / "results.jsonl"
+
+
+def test_relative_paths_count_from_the_config_file(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same config means the same folders from any working directory."""
+    file = write(GOOD + '[state]\ndir = "state"\n[log]\nresults = "out/results.jsonl"')
+    monkeypatch.chdir("/")
+    settings = config.load(file)
+    assert settings.watch[0].path == tmp_path / "inbox"
+    assert settings.state.dir == tmp_path / "state"
+    assert settings.results == tmp_path / "out" / "results.jsonl"
+
+
+def test_environment_before_credentials_before_the_file(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source overrides the next."""
+    file = write(GOOD)
+    assert config.load(file).lark.app_secret.get_secret_value() == "very secret"
+    (tmp_path / "app_secret").write_text("from systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert config.load(file).lark.app_secret.get_secret_value() == "from systemd"
+    monkeypatch.setenv("LARKDROP_LARK__APP_SECRET", "from the environment")
+    monkeypatch.setenv("LARKDROP_UPLOAD__WORKERS", "3")
+    monkeypatch.setenv("LARKDROP_WATCH", f'[{{"path": "{tmp_path}/inbox", "patterns": ["*.png"]}}]')
+    settings = config.load(file)
+    assert settings.lark.app_secret.get_secret_value() == "from the environment"
+    assert settings.upload.workers == 3
+    assert settings.watch[0].patterns == ("*.png",)
+
+
+def test_the_state_folder_comes_from_systemd(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """$STATE_DIRECTORY is the default where it is set."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/larkdrop")
+    assert config.load(write(GOOD)).state.dir == Path("/var/lib/larkdrop")
+
+
+def test_the_file_is_found_in_the_usual_places(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--config, $LARKDROP_CONFIG, ./config.toml, $XDG_CONFIG_HOME/larkdrop/config.toml."""
+    file = write(GOOD)
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert "no config file was found" in problems(None)  # type: ignore[arg-type]  # none is named
+    (tmp_path / "xdg" / "larkdrop").mkdir(parents=True)
+    (tmp_path / "xdg" / "larkdrop" / "config.toml").write_text(GOOD.replace("inbox", "../../inbox"))
+    assert config.load(None).watch[0].path == tmp_path / "inbox"
+    monkeypatch.chdir(tmp_path)
+    file.write_text(GOOD.replace("cli_x", "cli_here"))
+    assert config.load(None).lark.app_id == "cli_here"
+    monkeypatch.setenv("LARKDROP_CONFIG", str(tmp_path / "named.toml"))
+    assert "named.toml can't be read" in problems(None)  # type: ignore[arg-type]
+
+
+def test_every_problem_is_listed_at_once(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its dotted key, its value and what would be right."""
+    monkeypatch.setenv("LARKDROP_UPLOAD__SETTLE_SECONDS", "-1")
+    said = problems(
+        write("""
+nonsense = 1
+[lark]
+app_idd = "x"
+app_secret = 5
+base_url = "http://example.com"
+requests_per_second = 0
+[[watch]]
+path = "nope"
+after_upload = "move"
+[[watch]]
+path = "config.toml"
+image_type = "x"
+[upload]
+workers = "many"
+backoff_initial = 10
+backoff_max = 1
+""")
+    )
+    for expected in (
+        "has 13 problems",
+        "nonsense = 1: unknown key",
+        "lark.app_idd = 'x': unknown key; did you mean app_id?",
+        "lark.app_secret: input should be a valid string",
+        "lark.app_id: is missing; copy it from",
+        "lark.base_url = 'http://example.com': must begin with https://",
+        "lark.requests_per_second = 0: input should be greater than or equal to 1",
+        "there is no such folder",
+        "watch[0].move_to: is missing",
+        "this is not a folder",
+        "watch[1].image_type = 'x': input should be 'message' or 'avatar'",
+        "upload.workers = 'many'",
+        "(from LARKDROP_UPLOAD__SETTLE_SECONDS)",
+        "upload.backoff_max = 1: must be at least backoff_initial",
+    ):
+        assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (GOOD + "[lark", "is not TOML"),
+        (GOOD + '[[watch]]\npath = "inbox"', "must not be the same folder"),
+        (GOOD + '[[watch]]\npath = "inbox/inner"', "or lie in each other"),
+        (GOOD.replace("[[watch]]", "[watch]"), "watch"),
+        (GOOD + '[state]\ndir = "inbox/state"', "state.dir = "),
+        (GOOD + '[log]\nresults = "inbox/r.jsonl"', "must lie outside the watched folder"),
+        (GOOD.replace('app_secret = "very secret"', ""), "lark.app_secret: is missing"),
+        (GOOD.replace("[lark]", '[lark]\ntenant_access_token = "t-x"'), "not both"),
+        (GOOD.replace("[lark]", '[lark]\nbase_url = "open.feishu.cn"'), "must be a URL such as"),
+        (GOOD.replace("[lark]", '[lark]\nbase_url = "https://open.feishu.cn/open-apis"'), "without a path"),
+        (GOOD.replace("[lark]", "[lark]\nread_timeout = nan"), "finite"),
+        ("", "watch: is missing"),
+        ("lark = 3", "lark"),
+    ],
+)
+def test_each_bad_config_is_named(write: Callable[[str], Path], text: str, expected: str) -> None:
+    """Bad input gets a clear error that names the thing."""
+    file = write(text)
+    (file.parent / "inbox" / "inner").mkdir()
+    assert expected in problems(file)
+
+
+def test_a_secret_is_never_said(write: Callable[[str], Path]) -> None:
+    """Neither in an error nor in a repr."""
+    said = problems(write(GOOD.replace("[lark]", '[lark]\nbase_url = 5\ntenant_access_token = "t-hidden"')))
+    assert "very secret" not in said
+    assert "t-hidden" not in said
+    assert "very secret" not in repr(config.load(write(GOOD)))
+
+
+def test_a_bad_config_exits_78_without_a_traceback(make_daemon: Callable[..., Daemon]) -> None:
+    """The command line's way of saying all this."""
+    daemon = make_daemon(upload={"workers": 0})
+    ended = daemon.once()
+    assert ended.returncode == 78
+    assert "upload.workers = 0" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_the_example_is_the_schema() -> None:
+    """config.example.toml names every key, and its values are the defaults."""
+    text = (Path(__file__).parents[1] / "config.example.toml").read_text(encoding="utf-8")
+    assert text == config.example()
+    lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line or line.startswith("[")]
+    made: dict[str, Any] = tomllib.loads("\n".join(lines[1:] if lines[0].startswith("Any") else lines))
+    sections: dict[str, type[Any]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
+    assert set(made) == set(sections) == set(Settings.model_fields)
+    for name, section in sections.items():
+        values = made[name][0] if name == "watch" else made[name]
+        assert set(values) == set(section.model_fields)
+        for key, field in section.model_fields.items():
+            if (name, key) in config.SAMPLES or (name, key) in config.UNSET:
+                continue
+            default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
+            assert values[key] == (list(default) if isinstance(default, tuple) else default), f"{name}.{key}"
