@@ -23,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO")
 ENDINGS = {"JPEG": "jpg", "TIFF": "tif"}
 
 
-def wait_until(condition: Callable[[], T], seconds: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], seconds: float = 20.0, what: str = "") -> T:
     """Wait until ``condition`` gives something true, and return it; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (got := condition()):
@@ -72,7 +72,8 @@ class Daemon:
         self.stderr = home / "stderr.log"
         self.process: subprocess.Popen[bytes] | None = None
         settings: dict[str, Any] = {
-            "lark": {"app_id": "cli_sandbox", "app_secret": "sandbox-secret"} | ({"base_url": sandbox.url} if sandbox else {}),
+            "lark": {"app_id": "cli_sandbox", "app_secret": "sandbox-secret"}
+            | ({"base_url": sandbox.url} if sandbox else {}),
             "upload": {"settle_seconds": 0.3, "backoff_initial": 0.1, "backoff_max": 2.0, "workers": 8},
             "state": {"dir": self.state},
             "log": {"level": "debug", "format": "json"},
@@ -110,7 +111,7 @@ class Daemon:
         self.kill()
 
     def kill(self) -> None:
-        """kill -9."""
+        """End it at once."""
         if self.process:
             self.process.kill()
             self.process.wait()

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import lark_oapi
@@ -31,11 +30,10 @@ def named(content: bytes) -> tuple[str, io.BytesIO, str]:
 
 
 @pytest.fixture
-def sdk(lark: Sandbox) -> Iterator[lark_oapi.Client]:
+def sdk(lark: Sandbox) -> lark_oapi.Client:
     """The official SDK, pointed at the sandbox."""
     TokenManager.cache = type(TokenManager.cache)()
-    made = lark_oapi.Client.builder().app_id(lark.app_id).app_secret(lark.app_secret).domain(lark.url).build()
-    yield made
+    return lark_oapi.Client.builder().app_id(lark.app_id).app_secret(lark.app_secret).domain(lark.url).build()
 
 
 def create(sdk: lark_oapi.Client, file: Any, image_type: str = "message") -> Any:

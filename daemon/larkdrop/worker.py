@@ -32,6 +32,8 @@ from larkdrop.recorder import Entry, Recorder
 
 # A picture that has failed this often in a row is worth a line.
 WORTH_A_LINE = frozenset({5, 20, 100, 1000})
+# Bytes of pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are enough.
+MOST_BYTES = 4 * limits.MAX_BYTES
 # Paths and codes remembered so that each is said once.
 MOST_SAID = 10_000
 # What the machine, not the file, is short of.
@@ -71,6 +73,27 @@ class InFlight:
                 self._hand_back(twin)
 
 
+class Budget:
+    """Bytes of pictures in memory at the same time, however many workers there are."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Hold ``size`` bytes; waits, for uploads in flight at most, until that many are free."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
 class Worker:
     """Takes jobs from the queue until that is stopped; ``run`` is meant for several threads at once."""
 
@@ -95,6 +118,7 @@ class Worker:
         self._recorder = recorder
         self._backoff = backoff
         self._in_flight = InFlight(queue.soon)
+        self._budget = Budget(MOST_BYTES)
         self._log = structlog.get_logger()
         self._said: OrderedDict[object, None] = OrderedDict()
 
@@ -155,19 +179,21 @@ class Worker:
         stamp = picture.stamp(folder, name)
         if self._recorder.is_bare(drop.path, stamp):
             return True
-        if not (job.entry and job.entry.stamp == stamp):
-            if job.entry:
-                self._recorder.keep(job.entry)
+        if job.entry and job.entry.stamp == stamp:
+            return self._recorder.write(job.entry, folder, name)
+        if job.entry:
+            self._recorder.keep(job.entry)
             job.entry = None
+        with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
             read = picture.read(folder, name, limits.MAX_BYTES)
             quiet = drop.quiet_for(read.stamp)
             needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
             if quiet < needed:
                 return self._park(job, read.stamp, needed - max(0.0, quiet))
-            if beside := self._vouched(folder, name, read):
-                job.entry = Entry(drop.path, drop.watch, read.stamp, beside, logged=True, beside=True)
-            else:
+            beside = self._vouched(folder, name, read)
+            if not beside:
                 return self._answer(job, ticket, folder, name, read)
+        job.entry = Entry(drop.path, drop.watch, read.stamp, beside, logged=True, beside=True)
         return self._recorder.write(job.entry, folder, name)
 
     def _answer(self, job: Job, ticket: Ticket | None, folder: int, name: str, read: Picture) -> bool:

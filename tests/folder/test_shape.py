@@ -31,7 +31,7 @@ def test_format_and_size_agree_with_pillow(form: str, size: tuple[int, int]) -> 
     assert found.end is (End.WHOLE if form in MARKED else End.LIKELY)
 
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "progressive jpeg": ("JPEG", "RGB", {"progressive": True}),
     "cmyk jpeg": ("JPEG", "CMYK", {}),
     "jpeg with exif": ("JPEG", "RGB", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"}),
@@ -150,9 +150,7 @@ PICTURES = [picture(5, form, (40, 33)) for form in FORMATS]
     cut=st.integers(0, 6000),
     more=st.binary(max_size=40),
 )
-def test_mutated_pictures_never_raise(
-    content: bytes, changes: list[tuple[int, int]], cut: int, more: bytes
-) -> None:
+def test_mutated_pictures_never_raise(content: bytes, changes: list[tuple[int, int]], cut: int, more: bytes) -> None:
     """Whatever the bytes, there is an answer."""
     mutated = bytearray(content)
     for at, value in changes:

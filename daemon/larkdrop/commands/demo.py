@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from PIL import Image, ImageDraw
@@ -58,8 +59,9 @@ def command() -> None:
             argv = [sys.executable, "-m", "larkdrop", "run", "--config", str(config)]
             daemon = subprocess.Popen(argv, stderr=log)  # noqa: S603 - ourselves
         try:
+            _wait_for(lambda: '"watching"' in (home / "daemon.log").read_text(), daemon, home)
             pictures = list(draw(inbox))
-            for line in _follow(results, len(pictures), daemon):
+            for line in _follow(results, len(pictures), daemon, home):
                 _show(line)
         finally:
             daemon.terminate()
@@ -88,23 +90,24 @@ def draw(inbox: Path) -> Iterator[str]:
     yield "not-a-picture.png"
 
 
-def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes]) -> Iterator[dict[str, str]]:
+def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes], home: Path) -> Iterator[dict[str, Any]]:
     """The first ``count`` lines of the result log, as they come."""
-    deadline, seen = time.monotonic() + PATIENCE, 0
-    while seen < count:
+    for seen in range(count):
+        _wait_for(lambda seen=seen: results.exists() and results.read_text().count("\n") > seen, daemon, home)
+        yield json.loads(results.read_text().splitlines()[seen])
+
+
+def _wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], home: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
         if daemon.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"the daemon did not answer in time; see daemon.log in {results.parent.parent}.")
-        lines = results.read_text().splitlines() if results.exists() else []
-        for line in lines[seen:]:
-            yield json.loads(line)
-        seen = len(lines)
-        time.sleep(0.02)
+            raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
+        time.sleep(0.01)
 
 
-def _show(line: dict[str, str]) -> None:
+def _show(line: dict[str, Any]) -> None:
     name = Path(line["path"]).name
     if line["event"] == "rejected":
-        error = json.loads(json.dumps(line["error"]))
-        click.echo(f"  {click.style('✗', fg='red')} {name:20} rejected: {error['message']}")
+        click.echo(f"  {click.style('✗', fg='red')} {name:20} rejected: {line['error']['message']}")
     else:
         click.echo(f"  {click.style('✓', fg='green')} {name:20} {line['image_key']}  ({line['event']})")

@@ -1,8 +1,7 @@
 """What picture is it, how large, and is its end there? Told from the bytes alone, without decoding.
 
 Every reader is bounded: it looks at the header and at the end mark, and walks a bounded number of blocks between them.
-Pillow is not used here: opening a hostile TIFF with it copies every tag's data, and opening a WEBP allocates the whole
-canvas twice.
+Pillow is not used here: it does not tell whether a file's end is there, and who looks for that has read the header.
 Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), TIFF 6.0, BITMAPINFOHEADER, the ICO directory.
 """
 

@@ -5,7 +5,11 @@ Source: the platform's pages *Server error codes*, *Upload image* (v4 and im/v1)
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
+
 from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled, TokenFault
+
+PLATFORM_TIME = timezone(timedelta(hours=8))
 
 TOO_LARGE = 234006
 EMPTY = 234010
@@ -64,6 +68,9 @@ def fault(code: int, message: str, log_id: str, *, upload: bool, retry_after: fl
         return PictureFault(said, hint=_PICTURE[code], code=code, log_id=log_id)
     if code in _TOKEN:
         return TokenFault(said, hint=CREDENTIALS_HINT, code=code, log_id=log_id)
+    if code == QUOTA_USED_UP:
+        hint = f"{_SETUP[code]} It resets on {quota_reset(datetime.now(UTC)):%Y-%m-%d %H:%M} UTC."
+        return SetupFault(said, hint=hint, code=code, log_id=log_id)
     if code in _SETUP:
         hint = _SETUP_ON_UPLOAD.get(code, _SETUP[code]) if upload else _SETUP[code]
         return SetupFault(said, hint=hint, code=code, log_id=log_id)
@@ -91,6 +98,13 @@ def throttled(retry_after: float | None, message: str, code: int | None, log_id:
     made = Throttled(message, code=code, log_id=log_id)
     made.retry_after = 1.0 if retry_after is None else retry_after
     return made
+
+
+def quota_reset(now: datetime) -> datetime:
+    """When the month's quota starts anew: the 1st in the platform's time (UTC+8), given in UTC."""
+    there = now.astimezone(PLATFORM_TIME)
+    first = datetime(there.year + there.month // 12, there.month % 12 + 1, 1, tzinfo=PLATFORM_TIME)
+    return first.astimezone(UTC)
 
 
 def refuse(code: int, message: str, hint: str = "") -> PictureFault:
