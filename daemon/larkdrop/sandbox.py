@@ -47,6 +47,7 @@ class Faults:
     html: float = _option("rate of HTML bodies with HTTP 502", default=0.0)
     bad_json: float = _option("rate of bodies that are no JSON", default=0.0)
     internal: float = _option("rate of code 5000", default=0.0)
+    unknown: float = _option("rate of code 424242, which no page lists", default=0.0)
     throttle: float = _option("rate of throttled calls, as HTTP 429 or, as older APIs do, 400", default=0.0)
     reset_before: float = _option("rate of connections reset before the upload is read", default=0.0)
     reset_after: float = _option("rate of connections reset after the picture was taken", default=0.0)
@@ -101,6 +102,7 @@ class Sandbox:
         self.app_secret = app_secret
         self.faults = Faults()
         self.uploads: list[Upload] = []
+        self.poison: set[str] = set()  # hashes of pictures that code 5000 answers, always
         self.calls: Counter[str] = Counter()  # by endpoint: "token", "upload", "download"
         self.answers: Counter[int] = Counter()  # uploads by code
         self._dice = random.Random(seed)  # noqa: S311 - dice, no secrets
@@ -208,6 +210,8 @@ class Sandbox:
             raise web.HTTPBadGateway(text="<html><body>502 Bad Gateway</body></html>", content_type="text/html")
         if self._roll(faults.internal):
             raise _Refusal(5000, "internal error", 500)
+        if self._roll(faults.unknown):
+            raise _Refusal(424242, "something new")
         if faults.quota_used_up:
             raise _Refusal(99991403, "This month's API call quota has been exceeded", 429)
         if faults.app_disabled:
@@ -220,6 +224,8 @@ class Sandbox:
         if faults.delay:
             await asyncio.sleep(faults.delay)
         _check(image, api)
+        if hashlib.sha256(image).hexdigest() in self.poison:
+            raise _Refusal(5000, "internal error", 500)
         return self._store(image, image_type, api)
 
     def _authorise(self, request: web.Request) -> None:

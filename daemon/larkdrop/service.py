@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 
@@ -26,6 +27,9 @@ from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
 from larkdrop.worker import Worker
 
+# mallopt(3): from this size on, memory goes back to the system as soon as it is freed, and few arenas keep the rest.
+M_MMAP_THRESHOLD, MMAP_FROM = -3, 256 * 1024
+M_ARENA_MAX, ARENAS = -8, 2
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # Seconds between looks at the watched folders themselves, and at whether a once-run is finished.
 TICK, TICK_ONCE = 2.0, 0.05
@@ -66,6 +70,7 @@ class Service:
 
         Raises StateInUse where another larkdrop runs on the same state folder, ConfigError where that can't be used.
         """
+        _tame_malloc()
         with ExitStack() as stack:
             stack.enter_context(_signals_held())
             stack.enter_context(_state_locked(self._settings))
@@ -101,6 +106,12 @@ class Service:
                 return
             if not once:
                 self._watcher.check()
+                self._probe_idle_gate()
+
+    def _probe_idle_gate(self) -> None:
+        """Where everything is held and no picture waits to be the probe, sign in instead."""
+        if self._pace.hold and not self._queue.counts().waiting and self._pace.delay(fresh=True) == 0:
+            self._worker.sign_in()
 
     def _is_drained(self) -> bool:
         """Whether a once-run has nothing left to do, or nothing that it can do before a person acts."""
@@ -129,6 +140,14 @@ class Service:
         thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
+
+
+def _tame_malloc() -> None:
+    """Else every worker's arena keeps room for the largest pictures that it ever held. glibc alone has the call."""
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, MMAP_FROM)
+        mallopt(M_ARENA_MAX, ARENAS)
 
 
 @contextmanager

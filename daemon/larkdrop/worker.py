@@ -133,14 +133,14 @@ class Worker:
             hand_back()
 
     def sign_in(self) -> None:
-        """Try for a token, so that wrong credentials are said before the first picture comes."""
+        """Try for a token, so that wrong credentials are said, and found mended, when no picture is there to try."""
         ticket = self._pace.ticket(fresh=True)
         if ticket is None:
             return
         try:
             self._client.sign_in()
         except LarkdropError as fault:
-            self._failed(ticket, fault, "")
+            self._failed(ticket, fault)
         else:
             self._succeeded(ticket)
 
@@ -257,7 +257,7 @@ class Worker:
             raise
         except LarkdropError as fault:
             job.last_error = str(fault)
-            self._failed(ticket, fault, job.drop.path)
+            self._failed(ticket, fault, job)
             raise
         self._succeeded(ticket)
         return answered
@@ -269,13 +269,15 @@ class Worker:
         if ended or ticket.probe:
             self._queue.wake()
 
-    def _failed(self, ticket: Ticket, fault: LarkdropError, picture_path: str) -> None:
-        began = self._pace.failed(ticket, fault, picture_path)
+    def _failed(self, ticket: Ticket, fault: LarkdropError, job: Job | None = None) -> None:
+        began = self._pace.failed(ticket, fault, first=job is not None and job.failures == 0)
         if began:
             say = self._log.error if began.person else self._log.warning
             say("lark_held", **_told(fault), **self._waiting())
         if isinstance(fault, MomentFault) and fault.unknown:
-            self._say(("code", fault.code), "error", "unknown_code", path=picture_path, **_told(fault))
+            self._say(
+                ("code", fault.code), "error", "unknown_code", path=job.drop.path if job else None, **_told(fault)
+            )
         self._queue.wake()
 
     def _waiting(self) -> dict[str, int]:

@@ -92,9 +92,15 @@ def draw(inbox: Path) -> Iterator[str]:
 
 def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes], home: Path) -> Iterator[dict[str, Any]]:
     """The first ``count`` lines of the result log, as they come."""
-    for seen in range(count):
-        _wait_for(lambda seen=seen: results.exists() and results.read_text().count("\n") > seen, daemon, home)
+    seen = 0
+
+    def more() -> bool:
+        return results.exists() and results.read_text().count("\n") > seen
+
+    while seen < count:
+        _wait_for(more, daemon, home)
         yield json.loads(results.read_text().splitlines()[seen])
+        seen += 1
 
 
 def _wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], home: Path) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from larkdrop.errors import LarkdropError, MomentFault, SetupFault, Throttled
+from larkdrop.errors import LarkdropError, SetupFault, Throttled
 
 # A call's way to the platform varies: windows a little longer than the platform's keep late arrivals apart.
 MARGIN = 0.05
@@ -22,10 +22,12 @@ MARGIN = 0.05
 BURST = 0.5
 # Seconds by which a backlog that was woken late may still keep to its plan.
 CATCH_UP = 0.25
-# Faults of the moment in a row, over at least this many pictures, that count as an outage.
+# Pictures in a row whose first call fails that count as an outage.
 OUTAGE = 5
+# One throttle lowers a limit to this fraction at most, since it may be another host's burst.
+LESSON = 8
 # Seconds without a throttle after which a learned limit is raised; doubles with every new throttle, up to the most.
-PATIENCE = 5.0
+PATIENCE = 2.0
 PATIENCE_MOST = 320.0
 
 
@@ -119,10 +121,10 @@ class Pace:
         self._next_probe = 0.0
         self._probes = 0
         self._failures = 0
-        self._failed: set[str] = set()
         self._quiet_until = 0.0
         self._patience = PATIENCE
         self._relearn_at = math.inf
+        self._before = per_second  # the limit before the throttled calls now in flight
 
     @property
     def hold(self) -> Hold | None:
@@ -182,13 +184,13 @@ class Pace:
             if self._probing is ticket:
                 self._probing = None
             self._failures = 0
-            self._failed.clear()
             return ended
 
-    def failed(self, ticket: Ticket, reason: LarkdropError, picture: str) -> Hold | None:
+    def failed(self, ticket: Ticket, reason: LarkdropError, *, first: bool) -> Hold | None:
         """The call failed. Returns the hold that this began, if it did.
 
-        ``picture`` names the file, so that one bad picture is not taken for an outage.
+        ``first`` tells a picture's first failure from those of its retries, so that a few bad pictures are not taken
+        for an outage however often they fail.
         """
         with self._lock:
             ticket.spent = True
@@ -210,11 +212,10 @@ class Pace:
                 person = self._hold is not None and self._hold.person
                 self._next_probe = now + (self._probe_seconds if person else self._backoff(self._probes))
                 return None
-            if self._hold or not isinstance(reason, MomentFault):
+            if self._hold or not first:
                 return None
             self._failures += 1
-            self._failed.add(picture)
-            if self._failures >= OUTAGE and len(self._failed) >= OUTAGE:
+            if self._failures >= OUTAGE:
                 self._probes = 1
                 self._next_probe = now + self._backoff(1)
                 return self._close(reason, now, person=False)
@@ -227,22 +228,22 @@ class Pace:
 
     def _close(self, reason: LarkdropError, now: float, *, person: bool) -> Hold:
         self._failures = 0
-        self._failed.clear()
         self._hold = Hold(reason, now, person)
         return self._hold
 
     def _throttled(self, now: float, ticket: Ticket, reason: Throttled) -> None:
-        """Wait as told, and take what went through just before this call as the true limit for a while."""
-        self._quiet_until = max(self._quiet_until, now + reason.retry_after)
+        """Wait as told, and take what went through in the window before as the true limit for a while."""
         self._drop(ticket)
         window = self._second if reason.retry_after <= 2 * self._second.length else self._minute
-        passed = bisect_right(self._minute.taken, ticket.at) - bisect_right(
-            self._minute.taken, ticket.at - window.length
-        )
-        if passed < window.limit:
-            window.limit = max(1, passed)
-            self._patience = min(2 * self._patience, PATIENCE_MOST)
-        self._relearn_at = now + self._patience
+        if now >= self._quiet_until:  # the first of those that were in flight together
+            self._before = window.limit
+            again = window.limit < self._most[window is self._minute]
+            self._patience = min(2 * self._patience, PATIENCE_MOST) if again else PATIENCE
+        # Calls still in flight may be throttled too; each that is brings the count down further.
+        passed = len(self._minute.taken) - bisect_right(self._minute.taken, ticket.at - window.length)
+        window.limit = max(1, min(window.limit, max(passed, self._before // LESSON)))
+        self._quiet_until = max(self._quiet_until, now + reason.retry_after)
+        self._relearn_at = max(self._quiet_until, now + self._patience)
 
     def _relearn(self, now: float) -> None:
         """Raise learned limits again by a quarter each time that nothing was throttled for long enough."""

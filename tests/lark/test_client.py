@@ -1,0 +1,271 @@
+"""The client against the sandbox, over real HTTP."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from larkdrop.config import Lark
+from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.lark.client import Client, Token
+from larkdrop.sandbox import Sandbox
+from tests.helpers import picture, wait_until
+
+
+def client(lark: Sandbox, **changes: Any) -> Client:
+    """A client of the sandbox."""
+    settings = {
+        "base_url": lark.url,
+        "app_id": lark.app_id,
+        "app_secret": lark.app_secret,
+        "read_timeout": 0.5,
+    } | changes
+    return Client(Lark(**settings))
+
+
+FAULTS: list[tuple[str, type[LarkdropError], int | None]] = [
+    ("server_error", MomentFault, None), ("html", MomentFault, None), ("bad_json", MomentFault, None),
+    ("internal", MomentFault, 5000), ("reset_before", MomentFault, None), ("reset_after", MomentFault, None),
+    ("cut", MomentFault, None), ("hang", MomentFault, None), ("throttle", Throttled, 99991400),
+    ("bot_off", SetupFault, 234007), ("scope_missing", SetupFault, 99991672), ("app_disabled", SetupFault, 99991662),
+    ("quota_used_up", SetupFault, 99991403), ("down", MomentFault, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "kind", "code"), FAULTS)
+@pytest.mark.parametrize("api", ["image/v4", "im/v1"])
+def test_each_fault_is_told_by_its_kind(
+    lark: Sandbox, api: str, fault: str, kind: type[LarkdropError], code: int | None
+) -> None:
+    """One boundary translates them all, with code, log id and cause."""
+    mine = client(lark, api=api)
+    mine.sign_in()
+    lark.faults.set({fault: True if isinstance(getattr(lark.faults, fault), bool) else 1.0})
+    with pytest.raises(LarkdropError) as caught:
+        mine.upload(picture(1), "message")
+    assert type(caught.value) is kind
+    assert caught.value.code == code
+    assert (caught.value.log_id != "") == (code is not None)
+    assert caught.value.__cause__ is not None or code is not None or fault in {"server_error", "html", "bad_json"}
+
+
+def test_refused_pictures(lark: Sandbox) -> None:
+    """What the platform says of a picture is the picture's fault."""
+    for content, code in ((b"words", 18033), (b"", 234010)):
+        with pytest.raises(PictureFault) as caught:
+            client(lark).upload(content, "message")
+        assert caught.value.code == code
+
+
+def test_the_throttles_wait_is_kept(lark: Sandbox) -> None:
+    """Exactly the seconds of x-ogw-ratelimit-reset."""
+    lark.faults.per_minute = 1
+    mine = client(lark)
+    mine.upload(picture(1), "message")
+    with pytest.raises(Throttled) as caught:
+        mine.upload(picture(1), "message")
+    assert 55 <= caught.value.retry_after <= 60
+
+
+def test_a_refused_token_is_renewed_once_for_all(lark: Sandbox) -> None:
+    """Eight workers notice at once: one renewal, and every picture goes."""
+    mine = client(lark)
+    mine.sign_in()
+    lark.revoke()
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda n: mine.upload(picture(n), "message").image_key, range(8)))
+    assert len(set(keys)) == 8
+    assert lark.calls["token"] == 2
+
+
+def test_a_token_refused_right_after_its_renewal_is_the_set_ups(lark: Sandbox) -> None:
+    """A platform that gives tokens which it then refuses."""
+    mine = client(lark)
+    lark.faults.token_lifetime = 0.0
+    with pytest.raises(SetupFault, match="refused again right after it was renewed"):
+        mine.upload(picture(1), "message")
+    assert lark.calls["upload"] == 2
+
+
+def test_a_fixed_token_that_is_refused_is_the_set_ups(lark: Sandbox) -> None:
+    """There is nothing to renew it with."""
+    mine = client(lark, app_id="", app_secret="", tenant_access_token="t-dead")
+    with pytest.raises(SetupFault, match="lives for 2 hours"):
+        mine.upload(picture(1), "message")
+    assert lark.calls["upload"] == 1
+    assert lark.calls["token"] == 0
+
+
+def test_a_token_is_renewed_ahead_of_its_end_without_stopping_uploads(lark: Sandbox) -> None:
+    """10 minutes before it ends; where that fails, the old one is used on."""
+    now = [0.0]
+    settings = Lark(base_url=lark.url, app_id=lark.app_id, app_secret=lark.app_secret)
+    mine = Client(settings, clock=lambda: now[0])
+    mine.upload(picture(1), "message")
+    now[0] = 6599.0
+    mine.upload(picture(2), "message")
+    assert lark.calls["token"] == 1
+    now[0] = 6601.0
+    mine.upload(picture(3), "message")
+    assert lark.calls["token"] == 2
+    lark.app_secret = "changed"
+    now[0] = 2 * 6601.0
+    with pytest.raises(SetupFault):
+        mine.upload(picture(4), "message")
+
+
+def test_short_tokens_are_renewed_at_half_their_life(lark: Sandbox) -> None:
+    """So that they never die on the way."""
+    now = [0.0]
+    lark.faults.token_lifetime = 60
+    mine = Client(Lark(base_url=lark.url, app_id=lark.app_id, app_secret=lark.app_secret), clock=lambda: now[0])
+    mine.sign_in()
+    now[0] = 29
+    mine.sign_in()
+    assert lark.calls["token"] == 1
+    now[0] = 31
+    mine.sign_in()
+    assert lark.calls["token"] == 2
+
+
+@pytest.mark.parametrize("field", ["app_id", "app_secret"])
+def test_wrong_credentials_say_what_to_do(lark: Sandbox, field: str) -> None:
+    """A set-up fault with the page to look at, and without the secret."""
+    with pytest.raises(SetupFault) as caught:
+        client(lark, **{field: "wrong-and-secret"}).sign_in()
+    assert "Credentials page" in caught.value.hint
+    assert "wrong-and-secret" not in str(caught.value) + repr(caught.value)
+
+
+@pytest.fixture
+def raw() -> Iterator[tuple[int, list[bytes], list[bytes]]]:
+    """A server that keeps what comes, and answers with what it was given: port, requests, answers."""
+    asked: list[bytes] = []
+    answers: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(2)
+                while answers:
+                    text = _one_request(connection)
+                    if not text:
+                        break
+                    asked.append(text)
+                    connection.sendall(answers.pop(0))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listener.getsockname()[1], asked, answers
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def _one_request(connection: socket.socket) -> bytes:
+    text = b""
+    while b"\r\n\r\n" not in text:
+        if not (more := connection.recv(65536)):
+            return text
+        text += more
+    head, _, body = text.partition(b"\r\n\r\n")
+    length = int(next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")).split()[1])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def answer(body: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> bytes:
+    """An HTTP answer."""
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n%s" % (status, len(body), headers, body)
+
+
+def token_client(port: int) -> Client:
+    """A client with a fixed token."""
+    return Client(Lark(base_url=f"http://127.0.0.1:{port}", tenant_access_token="t-1"))
+
+
+def test_the_request_on_the_wire(raw: tuple[int, list[bytes], list[bytes]]) -> None:
+    """ASCII filename and Content-Type in the image part, Content-Length, one connection for all."""
+    port, asked, answers = raw
+    answers += [answer(b'{"code":0,"data":{"image_key":"k"}}')] * 3
+    mine = token_client(port)
+    content = picture(1)
+    for _ in range(3):
+        assert mine.upload(content, "avatar").image_key == "k"
+    head, _, body = asked[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /open-apis/image/v4/put/ HTTP/1.1")
+    assert b"Authorization: Bearer t-1" in head
+    assert b"Transfer-Encoding" not in head
+    assert b'name="image"; filename="image.jpg"\r\nContent-Type: application/octet-stream\r\n\r\n' + content in body
+    assert b'name="image_type"\r\n\r\navatar\r\n' in body
+    assert len(asked) == 3
+
+
+def test_no_redirect_is_followed(raw: tuple[int, list[bytes], list[bytes]]) -> None:
+    """The token never goes to another host: it is the set-up's fault."""
+    port, asked, answers = raw
+    answers.append(answer(b"", b"302 Found", b"Location: http://127.0.0.1:1/steal\r\n"))
+    with pytest.raises(SetupFault, match="HTTP 302"):
+        token_client(port).upload(picture(1), "message")
+    assert len(asked) == 1
+
+
+ODD = [b"null", b"[]", b'"0"', b'{"code":"0"}', b'{"code":null}', b'{"code":0}', b'{"code":0,"data":{"image_key":""}}',
+       b'{"code":0,"data":[]}', b"{" * 3000, b"\xff\xfe", b'{"code":0,"data":{"image_key":7}}']  # fmt: skip
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_odd_answers_are_the_moments(raw: tuple[int, list[bytes], list[bytes]], body: bytes) -> None:
+    """Whatever stands in the body."""
+    port, _, answers = raw
+    answers.append(answer(body))
+    with pytest.raises(MomentFault):
+        token_client(port).upload(picture(1), "message")
+
+
+@pytest.mark.parametrize("wait", [b"Wed, 21 Oct 2015 07:28:00 GMT", b"nan", b"inf", b"-3"])
+def test_an_odd_wait_counts_as_a_second(raw: tuple[int, list[bytes], list[bytes]], wait: bytes) -> None:
+    """Nothing hangs on a header."""
+    port, _, answers = raw
+    answers.append(answer(b'{"code":99991400,"msg":""}', b"429 Too Many", b"Retry-After: " + wait + b"\r\n"))
+    with pytest.raises(Throttled) as caught:
+        token_client(port).upload(picture(1), "message")
+    assert caught.value.retry_after == 1.0
+
+
+def test_a_refused_connection() -> None:
+    """Nobody listens: the moment's fault."""
+    with Sandbox() as gone:
+        port = gone.port
+    with pytest.raises(MomentFault, match="ConnectionRefusedError"):
+        token_client(port).upload(picture(1), "message")
+
+
+def test_tokens_do_not_show() -> None:
+    """Not even where somebody prints one."""
+    assert "t-secret" not in repr(Token("t-secret", 0, 0))
+
+
+def test_proxies_from_the_environment_are_honoured(
+    raw: tuple[int, list[bytes], list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call goes to the proxy, with the whole URL in its first line."""
+    port, asked, answers = raw
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "")
+    answers.append(answer(b'{"code":0,"data":{"image_key":"k"}}'))
+    mine = Client(Lark(base_url="http://localhost:9", tenant_access_token="t-1"))
+    assert mine.upload(picture(1), "message").image_key == "k"
+    wait_until(lambda: asked)
+    assert asked[0].startswith(b"POST http://localhost:9/open-apis/image/v4/put/ ")
