@@ -198,6 +198,13 @@ class Watch(_Section):
         default=("*",), description='Names to take (case does not matter); ["*.png"] to leave everything else alone.'
     )
     ignore: tuple[str, ...] = Field(default=IGNORED, description="Names of files and folders to leave alone.")
+    observer: Literal["auto", "inotify", "polling"] = Field(
+        default="auto",
+        description='"polling" where others write over a network; "auto" decides by the type of the file system.',
+    )
+    poll_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
+        default=10.0, description="Seconds between looks where a folder is polled; less for a faster answer."
+    )
     after_upload: Literal["keep", "move", "delete"] = Field(
         default="keep", description='"move" or "delete" the picture once its key is safely recorded.'
     )

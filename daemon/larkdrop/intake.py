@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import structlog
 
@@ -37,6 +38,8 @@ class Intake:
         self._looking = False
         self._stopped = False
         self._unreadable: set[str] = set()
+        self._period = dict.fromkeys(watches, rescan_seconds)
+        self._due = {watch: time.monotonic() + rescan_seconds for watch in watches}
 
     @property
     def idle(self) -> bool:
@@ -70,9 +73,29 @@ class Intake:
         self._log.warning("events_lost", reason="the kernel's inotify queue was full", doing="rescan")
         self.rescan()
 
-    def short_of_watches(self, path: str) -> None:
-        """A folder can't be watched."""
-        self._log.error("watch_limit", path=path, hint="Raise the sysctl fs.inotify.max_user_watches.")
+    def chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
+        """How a folder is watched."""
+        with self._changed:
+            self._period[watch] = min(watch.poll_seconds, self._rescan_seconds) if polled else self._rescan_seconds
+            self._due[watch] = time.monotonic() + self._period[watch]
+            self._changed.notify()
+        self._log.info("observer", path=str(watch.path), chosen="polling" if polled else "inotify", reason=reason)
+
+    def short_of_watches(self, watch: Watch) -> None:
+        """The kernel won't watch all of a folder."""
+        if self._period[watch] != watch.poll_seconds:
+            now = Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii").strip()
+            self._log.error(
+                "watch_limit",
+                path=str(watch.path),
+                doing=f"looks every {watch.poll_seconds:g} s meanwhile",
+                hint=f"Allow more: sysctl fs.inotify.max_user_watches={2 * int(now)} (now {now}), and if that is not "
+                "it, fs.inotify.max_user_instances; it is tried again every minute.",
+            )
+        with self._changed:
+            self._period[watch] = watch.poll_seconds
+            self._due[watch] = time.monotonic() + watch.poll_seconds
+            self._changed.notify()
 
     def root_gone(self, watch: Watch) -> None:
         """A watched folder is not there any more."""
@@ -97,29 +120,37 @@ class Intake:
             self._changed.notify()
 
     def run(self) -> None:
-        """Look when asked to, and at least every ``rescan_seconds``, until stopped."""
-        sweep = True  # nothing of ours is being written before the first look ends
-        due = time.monotonic() + self._rescan_seconds
-        while True:
-            with self._changed:
-                while not self._wanted and not self._stopped and time.monotonic() < due:
-                    self._changed.wait(due - time.monotonic())
-                if self._stopped:
-                    return
-                if not self._wanted:
-                    due = time.monotonic() + self._rescan_seconds
-                    self._wanted = {(watch, ""): None for watch in self._watches}
-                (watch, below) = next(iter(self._wanted))
-                del self._wanted[watch, below]
-                self._looking = True
-            self._look(watch, below, sweep=sweep and not below)
+        """Look when asked to, and at each folder when its time has come, until stopped."""
+        began = time.time()
+        swept: set[Watch] = set()
+        while wanted := self._wait():
+            watch, below = wanted
+            self._look(watch, below, left_before=0.0 if below or watch in swept else began)
+            if not below:
+                swept.add(watch)
             with self._changed:
                 self._looking = False
-                sweep = sweep and bool(self._wanted)
 
-    def _look(self, watch: Watch, below: str, *, sweep: bool) -> None:
+    def _wait(self) -> tuple[Watch, str] | None:
+        """The next look to take; None once stopped."""
+        with self._changed:
+            while not self._stopped:
+                now = time.monotonic()
+                for watch, due in self._due.items():
+                    if due <= now:
+                        self._wanted[watch, ""] = None
+                        self._due[watch] = now + self._period[watch]
+                if self._wanted:
+                    wanted = next(iter(self._wanted))
+                    del self._wanted[wanted]
+                    self._looking = True
+                    return wanted
+                self._changed.wait(min(self._due.values()) - now)
+        return None
+
+    def _look(self, watch: Watch, below: str, *, left_before: float) -> None:
         began, found = time.monotonic(), 0
-        for drop in scan(watch, below=below, sweep=sweep, unreadable=self._cannot_list):
+        for drop in scan(watch, below=below, left_before=left_before, unreadable=self._cannot_list):
             found += 1
             if below:
                 self._queue.put(drop)

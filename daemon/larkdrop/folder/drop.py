@@ -55,9 +55,14 @@ def wanted(watch: Watch, name: str) -> bool:
     )
 
 
+def in_ignored(watch: Watch, folder: str) -> bool:
+    """Whether a folder below the watched one, or one on the way to it, is to be left alone."""
+    return any(_matcher(watch.ignore).match(part) for part in os.path.relpath(folder, watch.path).split("/"))
+
+
 def belongs(watch: Watch, path: str) -> bool:
     """Whether ``path``, below the watched folder, is to be taken: by its name and by every folder on the way."""
-    *folders, name = os.path.relpath(path, watch.path).split("/")
-    if folders and not watch.recursive:
-        return False
-    return wanted(watch, name) and not any(_matcher(watch.ignore).match(folder) for folder in folders)
+    folder, name = os.path.split(path)
+    if folder == str(watch.path):
+        return wanted(watch, name)
+    return watch.recursive and wanted(watch, name) and not in_ignored(watch, folder)

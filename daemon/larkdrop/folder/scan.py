@@ -12,11 +12,12 @@ from larkdrop.folder.drop import Drop, ignored_by, wanted
 
 
 def scan(
-    watch: Watch, *, below: str = "", sweep: bool = False, unreadable: Callable[[str, OSError], None]
+    watch: Watch, *, below: str = "", left_before: float = 0.0, unreadable: Callable[[str, OSError], None]
 ) -> Iterator[Drop]:
     """Every file of a watched folder (or of its sub-folder ``below``) that two stats don't prove settled.
 
-    Costs two stats a picture and no memory. ``sweep`` removes what a crash left of sidecars being written.
+    Costs two stats a picture and no memory. Sidecars being written when a crash came are removed, where they are
+    older than ``left_before`` (Unix seconds).
     ``unreadable`` is told of folders that can't be listed.
     """
     stack = [below or str(watch.path)]
@@ -31,9 +32,10 @@ def scan(
             for entry in entries:
                 name = entry.name
                 if sidecar.is_ours(name):
-                    if sweep and sidecar.is_temp(name):
+                    if left_before and sidecar.is_temp(name):
                         with suppress(OSError):
-                            os.unlink(entry.path)
+                            if entry.stat(follow_symlinks=False).st_ctime < left_before:
+                                os.unlink(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
                     if watch.recursive and not ignored_by(watch, name):
                         stack.append(entry.path)

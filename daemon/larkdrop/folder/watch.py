@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +32,15 @@ from watchdog.observers.inotify_c import (
 )
 
 from larkdrop.config import Watch
-from larkdrop.folder.drop import Drop, belongs
+from larkdrop.folder.drop import Drop, belongs, in_ignored
+from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.folder.picture import Stamp
 
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 
+# Seconds after which folders that the kernel would not watch are tried again.
+SHORTAGE_SECONDS = 60.0
 EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
     FileCreatedEvent,
@@ -61,8 +65,11 @@ class Finder(Protocol):
     def lost(self) -> None:
         """The kernel dropped events."""
 
-    def short_of_watches(self, path: str) -> None:
-        """The kernel's limit of watches is reached: ``path`` can't be watched."""
+    def chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
+        """A folder is watched by events, or has to be looked through every ``poll_seconds``."""
+
+    def short_of_watches(self, watch: Watch) -> None:
+        """The kernel's limit of watches is reached: the folder is polled meanwhile."""
 
     def root_gone(self, watch: Watch) -> None:
         """A watched folder was removed, renamed or unmounted."""
@@ -78,6 +85,7 @@ class _Descriptor(InotifyFD):
         super().__init__()
         self.name = "inotify"
         self._finder = finder
+        self.short = False
 
     def handle_event(self, event: InotifyEvent) -> None:
         super().handle_event(event)
@@ -88,8 +96,8 @@ class _Descriptor(InotifyFD):
         try:
             return super().add_callback(path, mask, callback, id_)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EMFILE}:
-                self._finder.short_of_watches(os.fsdecode(path))
+            # watchdog passes over a sub-folder that it can't watch.
+            self.short = self.short or error.errno in {errno.ENOSPC, errno.EMFILE}
             raise
 
 
@@ -102,18 +110,18 @@ class _Emitter(InotifyFullEmitter):
 
 class _Observer(BaseObserver):
     def __init__(self, finder: Finder) -> None:
-        self._descriptor = _Descriptor(finder)
-        super().__init__(_Emitter, inotify_fd=self._descriptor)
+        self.descriptor = _Descriptor(finder)
+        super().__init__(_Emitter, inotify_fd=self.descriptor)
         self.name = "observer"
 
     def on_thread_start(self) -> None:
-        self._descriptor.start()
+        self.descriptor.start()
         super().on_thread_start()
 
     def on_thread_stop(self) -> None:
         super().on_thread_stop()
-        self._descriptor.stop()
-        self._descriptor.join()
+        self.descriptor.stop()
+        self.descriptor.join()
 
 
 @dataclass
@@ -126,7 +134,7 @@ class _Handler(FileSystemEventHandler):
     def dispatch(self, event: FileSystemEvent) -> None:
         path = os.fsdecode(event.dest_path or event.src_path)
         if event.is_directory:
-            if self.watch.recursive:
+            if self.watch.recursive and not in_ignored(self.watch, path):
                 self.finder.look(self.watch, path)
         elif not belongs(self.watch, path):
             pass
@@ -143,20 +151,34 @@ class _Handler(FileSystemEventHandler):
         return id(self)
 
 
+@dataclass
+class _Root:
+    """A watched folder as it was last seen: ``identity`` is device and inode, None while it isn't there."""
+
+    identity: tuple[int, int] | None = None
+    watched: ObservedWatch | None = None
+
+
 class Watcher:
     """Watches every folder; a context manager."""
 
     def __init__(self, watches: Sequence[Watch], finder: Finder) -> None:
-        self._watches = watches
         self._finder = finder
         self._observer: _Observer | None = None
-        self._seen: dict[Watch, tuple[tuple[int, int], ObservedWatch | None] | None] = {}
+        self._roots = {watch: _Root() for watch in watches}
+        self._try_again = 0.0
 
     def __enter__(self) -> Self:
-        self._observer = _Observer(self._finder)
-        self._observer.start()
-        for watch in self._watches:
-            self._seen[watch] = self._schedule(watch)
+        try:
+            self._observer = _Observer(self._finder)
+        except OSError:
+            self._observer = None  # the limit of inotify instances
+        else:
+            self._observer.start()
+        for watch, root in self._roots.items():
+            root.identity = _identity(watch)
+            self._begin(watch, root)
+        self._notice_shortage()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,40 +186,67 @@ class Watcher:
             self._observer.stop()
             self._observer.join()
 
-    @property
-    def alive(self) -> bool:
-        """Whether the threads that deliver events still run."""
-        return self._observer is not None and self._observer.is_alive()
-
     def check(self) -> None:
-        """Notice watched folders that were removed, renamed, unmounted or mounted over, and watch them again."""
-        for watch, seen in self._seen.items():
+        """Notice folders that were removed, renamed, unmounted or mounted over, and watch them again."""
+        for watch, root in self._roots.items():
             identity = _identity(watch)
-            if identity == (seen and seen[0]):
+            if identity == root.identity:
                 continue
-            if seen:
-                self._unschedule(seen[1])
-                self._seen[watch] = None
+            if root.identity:
+                self._end(root)
                 self._finder.root_gone(watch)
-            if identity and (fresh := self._schedule(watch)):
-                self._seen[watch] = fresh
+            root.identity = identity
+            if identity:
+                self._begin(watch, root)
                 self._finder.root_back(watch)
+        self._notice_shortage()
 
-    def _schedule(self, watch: Watch) -> tuple[tuple[int, int], ObservedWatch | None] | None:
-        """Watch a folder, and remember which one it is. None where it isn't there."""
-        if (identity := _identity(watch)) is None or self._observer is None:
-            return None
+    def _begin(self, watch: Watch, root: _Root) -> None:
+        """Choose how to watch a folder, and do."""
+        kind = file_system(str(watch.path))
+        polled = watch.observer == "polling" or (watch.observer == "auto" and not reports_changes(kind))
+        if watch.observer != "auto":
+            reason = f'observer = "{watch.observer}"'
+        else:
+            reason = f"{kind} {'does not report what others write' if polled else 'reports every change'}"
+        self._finder.chosen(watch, polled=polled, reason=reason)
+        if not polled and root.identity:
+            self._schedule(watch, root)
+
+    def _schedule(self, watch: Watch, root: _Root) -> None:
+        if self._observer is None:
+            self._finder.short_of_watches(watch)
+            return
         try:
-            watched = self._observer.schedule(
+            root.watched = self._observer.schedule(
                 _Handler(watch, self._finder), str(watch.path), recursive=watch.recursive, event_filter=EVENTS
             )
-        except OSError:
-            return (identity, None) if _identity(watch) == identity else None
-        return identity, watched
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EMFILE}:
+                self._finder.short_of_watches(watch)
+            else:
+                root.identity = None  # it went just now; the next check sees
 
-    def _unschedule(self, watched: ObservedWatch | None) -> None:
-        if watched and self._observer:
-            self._observer.unschedule(watched)
+    def _end(self, root: _Root) -> None:
+        if root.watched and self._observer:
+            self._observer.unschedule(root.watched)
+        root.watched = None
+
+    def _notice_shortage(self) -> None:
+        """Poll while sub-folders can't be watched; the limit may have been raised, so try again now and then."""
+        observer = self._observer
+        if observer is None or not observer.descriptor.short or time.monotonic() < self._try_again:
+            return
+        self._try_again = time.monotonic() + SHORTAGE_SECONDS
+        observer.descriptor.short = False
+        for watch, root in self._roots.items():
+            if root.identity and (root.watched or watch.observer != "polling"):
+                self._end(root)
+                self._begin(watch, root)
+        if observer.descriptor.short:
+            for watch, root in self._roots.items():
+                if root.watched:
+                    self._finder.short_of_watches(watch)
 
 
 def _identity(watch: Watch) -> tuple[int, int] | None:
