@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,3 +39,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine's reaches larkdrop."""
     for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LARKDROP_CONFIG", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where TESTS_MUST_NOT_SKIP is set, as in CI, a test that was skipped is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("TESTS_MUST_NOT_SKIP") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -112,6 +112,8 @@ class Recorder:
     def _write_sidecar(self, entry: Entry, folder: int, name: str) -> None:
         try:
             sidecar.write(folder, name, entry.record)
+        except FileNotFoundError:
+            self._log.debug("gone", path=entry.path)  # with its whole folder
         except sidecar.Foreign as taken:
             with self._lock:
                 self._bare[entry.path] = entry.stamp

@@ -184,6 +184,9 @@ class Worker:
         if job.entry:
             self._recorder.keep(job.entry)
             job.entry = None
+        if proven := sidecar.proven(folder, name):
+            job.entry = Entry(drop.path, drop.watch, stamp, proven, logged=True, beside=True)
+            return self._recorder.write(job.entry, folder, name)
         with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
             read = picture.read(folder, name, limits.MAX_BYTES)
             quiet = drop.quiet_for(read.stamp)

@@ -39,11 +39,13 @@ def scan(
                 elif entry.is_dir(follow_symlinks=False):
                     if watch.recursive and not ignored_by(watch, name):
                         stack.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and wanted(watch, name) and not _settled(entry):
+                elif entry.is_file(follow_symlinks=False) and wanted(watch, name) and not _settled(watch, entry):
                     yield Drop(entry.path, watch)
 
 
-def _settled(entry: os.DirEntry[str]) -> bool:
+def _settled(watch: Watch, entry: os.DirEntry[str]) -> bool:
+    if watch.after_upload != "keep":
+        return False  # it is still to be moved or deleted
     try:
         image = entry.stat(follow_symlinks=False)
     except OSError:

@@ -62,6 +62,16 @@ def proves(image: os.stat_result, beside: os.stat_result) -> bool:
     return beside.st_mtime_ns == image.st_mtime_ns and beside.st_ctime_ns > image.st_ctime_ns
 
 
+def proven(folder: int, name: str) -> Record | None:
+    """The record beside the image ``name`` where two stats prove that it speaks of this very state of it."""
+    try:
+        image = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        beside = os.stat(name_for(name), dir_fd=folder, follow_symlinks=False)
+        return read(folder, name) if proves(image, beside) else None
+    except (OSError, Foreign):
+        return None
+
+
 def read(folder: int, name: str) -> Record | None:
     """The record beside the image ``name``, or None where there is none or only the rest of one.
 
