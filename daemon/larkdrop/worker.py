@@ -125,12 +125,16 @@ class Worker:
     def run(self) -> None:
         """Work until the queue is stopped."""
         while job := self._queue.take():
-            ticket = job.ticket
-            hand_back = self._handle(job, ticket)
-            if ticket and not ticket.spent:
-                self._pace.give_back(ticket)
-                self._queue.wake()
-            hand_back()
+            self.handle_one(job)
+
+    def handle_one(self, job: Job) -> None:
+        """One job's whole way, and back to the queue or out of it."""
+        ticket = job.ticket
+        hand_back = self._handle(job, ticket)
+        if ticket and not ticket.spent:
+            self._pace.give_back(ticket)
+            self._queue.wake()
+        hand_back()
 
     def sign_in(self) -> None:
         """Try for a token, so that wrong credentials are said, and found mended, when no picture is there to try."""

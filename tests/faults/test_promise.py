@@ -66,7 +66,9 @@ class Promise(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """An empty inbox."""
-        structlog.configure(processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory())
+        structlog.configure(
+            processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory()
+        )
         self.home = Path(tempfile.mkdtemp(prefix="larkdrop-promise-"))
         self.inbox = self.home / "inbox"
         self.inbox.mkdir()
@@ -208,5 +210,5 @@ def _whole(place: Path) -> bool:
 
 TestPromise = Promise.TestCase
 TestPromise.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
