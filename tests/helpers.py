@@ -71,6 +71,7 @@ class Daemon:
         self.state = home / "state"
         self.stderr = home / "stderr.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: tuple[str, ...] = ()  # a command that runs the process
         settings: dict[str, Any] = {
             "lark": {"app_id": "cli_sandbox", "app_secret": "sandbox-secret"}
             | ({"base_url": sandbox.url} if sandbox else {}),
@@ -87,7 +88,7 @@ class Daemon:
 
     def command(self, *words: str) -> list[str]:
         """The command line that runs larkdrop with this config."""
-        return [sys.executable, "-m", "larkdrop", words[0], "--config", str(self.config), *words[1:]]
+        return [*self.prefix, sys.executable, "-m", "larkdrop", words[0], "--config", str(self.config), *words[1:]]
 
     def start(self, *, ready: bool = True, **environment: str) -> Self:
         """Start the process; ``ready`` waits until it watches."""

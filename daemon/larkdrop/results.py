@@ -51,7 +51,13 @@ class ResultLog:
                 raise
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)  # the name is to outlive a power cut too
+        finally:
+            os.close(folder)
+        return file
 
     def _follow(self) -> None:
         """Open the file anew where a rotation has put another, or none, in its place."""

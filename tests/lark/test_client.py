@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,6 +254,33 @@ def test_a_refused_connection() -> None:
         port = gone.port
     with pytest.raises(MomentFault, match="ConnectionRefusedError"):
         token_client(port).upload(picture(1), "message")
+
+
+def test_tls_is_verified(tmp_path: Path) -> None:
+    """A certificate that nobody vouches for is the set-up's fault; no secret is sent."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    got: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                got.append(secured.recv(100))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        mine = Client(Lark(base_url=f"https://localhost:{listener.getsockname()[1]}", tenant_access_token="t-1"))
+        with pytest.raises(SetupFault, match="certificate can't be verified"):
+            mine.upload(picture(1), "message")
+        thread.join()
+    assert got == []
 
 
 def test_tokens_do_not_show() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -95,11 +94,11 @@ def _arrive(folder: int, name: str, there: int, free: str) -> None:
 
 
 def _copy(folder: int, name: str, there: int, free: str) -> None:
-    temp = f"{sidecar.TEMP_PREFIX}{secrets.token_hex(8)}{sidecar.TEMP_SUFFIX}"
+    temp, file = sidecar.open_temp(there, free, 0o666)
     try:
         with (
+            open(file, "wb") as copy,
             open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as source,
-            open(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=there), "wb") as copy,
         ):
             shutil.copyfileobj(source, copy)
             copy.flush()

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import stat
 from contextlib import suppress
 
@@ -15,7 +14,7 @@ from larkdrop.record import Record
 SUFFIX = ".lark.json"
 TEMP_PREFIX, TEMP_SUFFIX = ".larkdrop-", ".tmp"
 NAME_MAX = 255
-# Bytes of the name's hash in the sidecar name of a name too long to take the suffix.
+# Hex digits of a name's hash: in the sidecar name of a name too long to take the suffix, and in temp names.
 SHORT_HASH = 16
 LARGEST = 64 * 1024
 # Every sidecar of ours begins with this, so that a cut one can be told from a stranger's file.
@@ -109,9 +108,7 @@ def write(folder: int, name: str, record: Record) -> None:
     replace = _exists(folder, place)
     if replace:
         read(folder, name)
-    temp = f"{TEMP_PREFIX}{secrets.token_hex(8)}{TEMP_SUFFIX}"
-    mode = os.fstat(folder).st_mode & 0o666
-    file = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
+    temp, file = open_temp(folder, place, os.fstat(folder).st_mode & 0o666)
     try:
         try:
             _write_all(file, json.dumps(record.fields(), indent=2).encode("ascii") + b"\n")
@@ -125,6 +122,20 @@ def write(folder: int, name: str, record: Record) -> None:
             os.unlink(temp, dir_fd=folder)
         raise
     os.fsync(folder)
+
+
+def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
+    """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed.
+
+    Each place has one temp name, since only one worker at a time works on a path.
+    """
+    temp = f"{TEMP_PREFIX}{hashlib.sha256(os.fsencode(place)).hexdigest()[:SHORT_HASH]}{TEMP_SUFFIX}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return temp, os.open(temp, flags, mode, dir_fd=folder)
+    except FileExistsError:
+        os.unlink(temp, dir_fd=folder)
+        return temp, os.open(temp, flags, mode, dir_fd=folder)
 
 
 def confirm(folder: int, name: str, record: Record) -> None:

@@ -1,0 +1,111 @@
+"""A machine that misbehaves: clocks that jump, files and folders without permission."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from larkdrop.sandbox import Sandbox
+from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
+
+NOBODY = 65534
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+needs_setpriv = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="dropping root's powers needs root and setpriv"
+)
+# Root without the power to pass over permissions.
+POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner")
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="the library libfaketime isn't installed")
+@pytest.mark.parametrize("jump", ["+3d", "-3d"])
+def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, jump: str) -> None:
+    """Days forward or back, while it runs and pictures wait: all go, none half, none rejected, none twice."""
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    daemon = make_daemon(upload={"settle_seconds": 1.0})
+    content = picture(500, "JPEG", noise=4000)
+    early = daemon.drop("early.tif", picture(1, "TIFF"))
+    daemon.start(
+        LD_PRELOAD=str(FAKETIME), FAKETIME_TIMESTAMP_FILE=str(offset), FAKETIME_NO_CACHE="1", NO_FAKE_STAT="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )  # fmt: skip
+    with (daemon.inbox / "slow.jpg").open("wb", buffering=0) as file:
+        file.write(content[:2000])
+        offset.write_text(jump)
+        late = daemon.drop("late.tif", picture(2, "TIFF"))
+        quick = daemon.drop("quick.png", picture(3))
+        for path in (early, late, quick):
+            assert wait_for_sidecar(path)["status"] == "uploaded"
+        file.write(content[2000:])
+    assert wait_for_sidecar(daemon.inbox / "slow.jpg")["status"] == "uploaded"
+    daemon.signal(signal.SIGHUP)
+    assert wait_for_sidecar(daemon.drop("last.png", picture(4)))
+    assert daemon.stop() == 0
+    assert len(lark.uploads) == len(daemon.results()) == 5
+
+
+@needs_setpriv
+def test_an_unreadable_file(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Said once with what to do, looked at again, and taken once it can be read."""
+    daemon = make_daemon()
+    path = daemon.drop("private.png", picture(1))
+    path.chmod(0o600)
+    os.chown(path, NOBODY, NOBODY)
+    daemon.prefix = POWERLESS
+    with daemon:
+        (said,) = wait_until(lambda: daemon.events("cannot_read"))
+        assert (said["level"], said["path"]) == ("warning", str(path))
+        daemon.signal(signal.SIGHUP)
+        assert wait_for_sidecar(daemon.drop("good.png", picture(2)))
+        path.chmod(0o644)
+        daemon.signal(signal.SIGHUP)
+        assert wait_for_sidecar(path)["status"] == "uploaded"
+        assert len([event for event in daemon.events("cannot_read") if event["level"] == "warning"]) == 1
+    assert len(lark.uploads) == 2
+
+
+@needs_setpriv
+def test_a_folder_that_can_not_be_written(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """The key is in the log, one line says what to do, the sidecars follow."""
+    daemon = make_daemon()
+    paths = [daemon.drop(f"{n}.png", picture(n)) for n in range(3)]
+    os.chown(daemon.inbox, NOBODY, NOBODY)
+    daemon.inbox.chmod(0o755)
+    daemon.prefix = POWERLESS
+    with daemon:
+        (said,) = wait_until(lambda: daemon.events("recording_failed"))
+        assert "user write there" in said["hint"]
+        wait_until(lambda: len(daemon.results()) == 3)
+        assert not [path for path in paths if sidecar_of(path)]
+        daemon.inbox.chmod(0o777)
+        for path in paths:
+            wait_for_sidecar(path)
+    assert len(lark.uploads) == len(daemon.results()) == 3
+
+
+@pytest.mark.parametrize(("folder", "expected"), [(0o755, 0o644), (0o770, 0o660), (0o700, 0o600)])
+def test_a_sidecar_is_as_open_as_its_folder(make_daemon: Callable[..., Daemon], folder: int, expected: int) -> None:
+    """Readable for those who can read the folder, writable for those who can write to it."""
+    daemon = make_daemon()
+    daemon.inbox.chmod(folder)
+    daemon.drop("a.png", picture(1))
+    before = os.umask(0)
+    try:
+        assert daemon.once().returncode == 0
+    finally:
+        os.umask(before)
+    assert (daemon.inbox / "a.png.lark.json").stat().st_mode & 0o777 == expected
+
+
+def test_a_polyglot_goes_as_the_picture_that_it_is(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """A JPEG that is an archive too: the bytes go as they are, once quiet."""
+    content = picture(1, "JPEG") + b"PK\x03\x04" + bytes(100)
+    with make_daemon() as daemon:
+        assert wait_for_sidecar(daemon.drop("both.jpg", content))["format"] == "JPEG"
+    assert lark.uploads[0].size == len(content)
