@@ -197,6 +197,15 @@ def test_a_bad_config_exits_78_without_a_traceback(make_daemon: Callable[..., Da
     assert ended.stdout == ""
 
 
+def test_a_result_log_that_can_not_be_written_exits_78(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """It is named, with the cure."""
+    (tmp_path / "file").write_text("no folder")
+    ended = make_daemon(log={"results": tmp_path / "file" / "results.jsonl"}).once()
+    assert ended.returncode == 78
+    assert "result log can't be opened" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_example_is_the_schema() -> None:
     """config.example.toml names every key, and its values are the defaults."""
     text = (Path(__file__).parents[1] / "config.example.toml").read_text(encoding="utf-8")

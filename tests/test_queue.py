@@ -11,10 +11,13 @@ from larkdrop import intake as intake_module
 from larkdrop import queue as queue_module
 from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop
+from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
 from larkdrop.intake import Intake
 from larkdrop.lark.pace import Pace
 from larkdrop.queue import DropQueue
+from larkdrop.record import Record
+from larkdrop.recorder import Entry
 
 
 @pytest.fixture
@@ -102,3 +105,26 @@ def test_what_has_no_room_is_found_by_a_rescan(
         taken(queue)
     intake.tick()
     assert not intake.idle, "a rescan is asked for"
+
+
+def test_an_outcome_to_be_recorded_outlives_a_new_event(
+    queue: DropQueue, drop: Callable[[str], Drop], watch: Watch
+) -> None:
+    """A key that could not be kept yet is not forgotten when its file is written anew."""
+    stamp = Stamp(1, 1, 1, 1)
+    record = Record("uploaded", "a", "message", "im/v1", "x", "0", 1, 1, "PNG", 1, 1, "", 1, reused=False, log_id="")
+    for new_event_while_working in (False, True):
+        queue.put(drop("a"))
+        job = queue.take()
+        assert job
+        job.entry = Entry(job.drop.path, watch, stamp, record)
+        if new_event_while_working:
+            queue.put(drop("a"))
+            queue.later(job, 3600)
+        else:
+            queue.later(job, 3600)
+            queue.put(drop("a"))
+        again = queue.take()
+        assert again
+        assert again.entry is job.entry
+        queue.done(again)

@@ -67,6 +67,14 @@ def main() -> NoReturn:
     except LarkdropError as error:
         tell(error)
         sys.exit(exit_code(error))
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        click.echo(f"larkdrop: unexpected {type(error).__name__}: {error}.", err=True)
+        click.echo(
+            "larkdrop: this is a bug; please report it with what `python -X dev -m larkdrop …` prints.", err=True
+        )
+        sys.exit(EXIT_FAILED)
     sys.exit(0)
 
 

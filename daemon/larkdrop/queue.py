@@ -82,8 +82,7 @@ class DropQueue:
     def put(self, drop: Drop) -> None:
         """A fresh drop; it overtakes the backlog, and ends a pause that the same path was in."""
         with self._changed:
-            job = Job(drop, fresh=True)
-            self._forget(drop.path)
+            job = Job(drop, fresh=True, entry=self._forget(drop.path))
             if drop.path in self._working:
                 self._again[drop.path] = job
             elif len(self._fresh.jobs) >= MOST:
@@ -223,9 +222,11 @@ class DropQueue:
         lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
         return any(path in lane for lane in lanes)
 
-    def _forget(self, path: str) -> None:
-        for lane in (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff):
-            lane.pop(path, None)
+    def _forget(self, path: str) -> Entry | None:
+        """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
+        lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff)
+        jobs = [lane.pop(path) for lane in lanes if path in lane]
+        return next((job.entry for job in jobs if job.entry), None)
 
     def _gone(self, job: Job) -> bool:
         return self._in_backoff.get(job.drop.path) is not job
@@ -236,5 +237,6 @@ class DropQueue:
         self._working.pop(path, None)
         again = self._again.pop(path, None)
         if again:
+            again.entry = job.entry
             self._fresh.jobs[path] = again
         return again is None

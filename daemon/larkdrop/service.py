@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -74,8 +75,16 @@ class Service:
         with ExitStack() as stack:
             stack.enter_context(_signals_held())
             stack.enter_context(_state_locked(self._settings))
-            stack.enter_context(self._cache)
-            stack.enter_context(self._results)
+            try:
+                stack.enter_context(self._cache)
+                stack.enter_context(self._results)
+            except (OSError, sqlite3.Error) as error:
+                problem = f"{self._settings.state.dir}, {self._settings.results}: {error}"
+                raise ConfigError(
+                    "key cache or result log can't be opened",
+                    problems=(problem,),
+                    hint="Let larkdrop's user write there, or set state.dir and log.results to where it can.",
+                ) from error
             if not once:
                 stack.enter_context(self._watcher)
             self._start("intake", self._intake.run)

@@ -175,6 +175,12 @@ class Worker:
                 hint="Let larkdrop's user read it; every rescan looks again.",
             )  # fmt: skip
             finished = True
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
+            self._say(
+                type(error), "error", "unexpected", path=path, reason=repr(error),
+                hint="This is a bug of larkdrop; please report it. The file is tried again.",
+            )  # fmt: skip
+            return partial(self._retry, job)
         return partial(self._queue.done if finished else self._retry, job)
 
     def _advance(self, job: Job, ticket: Ticket | None, folder: int, name: str) -> bool:

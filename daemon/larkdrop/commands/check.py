@@ -50,13 +50,15 @@ def look(settings: Settings) -> Iterator[Finding]:
     for watch in settings.watch:
         yield _folder(f"folder {watch.path}", watch.path, os.R_OK | os.W_OK | os.X_OK)
     yield _folder(f"state {settings.state.dir}", settings.state.dir, os.W_OK | os.X_OK)
+    if settings.lark.tenant_access_token.get_secret_value():
+        yield Finding("sign-in", ok=True, says="a fixed tenant_access_token is set; only an upload can try it")
+        return
     try:
         Client(settings.lark).sign_in()
     except LarkdropError as fault:
         yield Finding("sign-in", ok=False, says=str(fault), hint=fault.hint or "Look at the network and base_url.")
     else:
-        who = settings.lark.app_id or "the given tenant_access_token"
-        yield Finding("sign-in", ok=True, says=f"{settings.lark.base_url} accepts {who}")
+        yield Finding("sign-in", ok=True, says=f"{settings.lark.base_url} accepts {settings.lark.app_id}")
 
 
 def _folder(what: str, path: Path, access: int) -> Finding:
