@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from larkdrop import config
+from larkdrop.commands.config import SAMPLES, UNSET, example
 from larkdrop.config import Lark, Log, Settings, State, Upload, Watch
 from larkdrop.errors import ConfigError
 from tests.helpers import Daemon
@@ -209,7 +210,7 @@ def test_a_result_log_that_can_not_be_written_exits_78(make_daemon: Callable[...
 def test_the_example_is_the_schema() -> None:
     """config.example.toml names every key, and its values are the defaults."""
     text = (Path(__file__).parents[1] / "config.example.toml").read_text(encoding="utf-8")
-    assert text == config.example()
+    assert text == example()
     lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line or line.startswith("[")]
     made: dict[str, Any] = tomllib.loads("\n".join(lines[1:] if lines[0].startswith("Any") else lines))
     sections: dict[str, type[Any]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
@@ -218,7 +219,7 @@ def test_the_example_is_the_schema() -> None:
         values = made[name][0] if name == "watch" else made[name]
         assert set(values) == set(section.model_fields)
         for key, field in section.model_fields.items():
-            if (name, key) in config.SAMPLES or (name, key) in config.UNSET:
+            if (name, key) in SAMPLES or (name, key) in UNSET:
                 continue
             default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
             assert values[key] == (list(default) if isinstance(default, tuple) else default), f"{name}.{key}"

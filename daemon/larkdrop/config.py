@@ -418,31 +418,3 @@ def _problem_line(error: ErrorDetails, origin: dict[tuple[str, ...], str]) -> st
 
 
 SECTIONS: dict[str, type[_Section]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
-
-
-def example() -> str:
-    """The example file: every key with its default, its unit and why one would change it."""
-    lines = [
-        "# larkdrop's configuration: every key with its default. Lines that begin with # are optional.",
-        "# Any key can come from the environment instead: LARKDROP_LARK__APP_SECRET, LARKDROP_UPLOAD__WORKERS, …",
-    ]
-    for name, section in SECTIONS.items():
-        lines += ["", f"[[{name}]]" if name == "watch" else f"[{name}]"]
-        for key, field in section.model_fields.items():
-            needed = SAMPLES.get((name, key))
-            default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-            unset = field.default_factory is not None or default is None
-            value = needed if needed is not None else UNSET.get((name, key)) if unset else default
-            lines += [f"# {field.description}", f"{'' if needed is not None else '# '}{key} = {_as_toml(value)}"]
-    return "\n".join(lines) + "\n"
-
-
-# What everybody has to fill in, and what keys without a fixed default look like.
-SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
-UNSET = {("watch", "move_to"): "done", ("state", "dir"): "state", ("log", "results"): "results.jsonl"}
-
-
-def _as_toml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_as_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)

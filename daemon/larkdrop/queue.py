@@ -6,7 +6,6 @@ import heapq
 import math
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from larkdrop.folder.drop import Drop
@@ -26,7 +25,6 @@ class Job:
     ticket: Ticket | None = None
     calls: int = 0  # made for this file so far
     failures: int = 0  # of its calls, in a row
-    last_error: str = ""
     due: float = 0.0  # monotonic seconds, while in backoff
     entry: Entry | None = None  # the outcome, known but not yet recorded everywhere
 
@@ -159,14 +157,6 @@ class DropQueue:
         with self._changed:
             fresh = len(self._fresh.jobs) + len(self._calls.jobs)
             return Counts(fresh, len(self._backlog.jobs), len(self._in_backoff), len(self._working))
-
-    def find(self, path: str) -> Job | None:
-        """The job of a path that is in the queue or being worked on, or None."""
-        with self._changed:
-            lanes: Iterable[dict[str, Job]] = (
-                self._working, self._fresh.jobs, self._calls.jobs, self._in_backoff, self._backlog.jobs
-            )  # fmt: skip
-            return next((lane[path] for lane in lanes if path in lane), None)
 
     def wake(self) -> None:
         """Something outside changed: look again whether anything may go."""

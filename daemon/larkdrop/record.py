@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -80,10 +80,6 @@ class Record:
         numbers = (record.size, record.mtime_ns, record.attempts)
         whole = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
         return record if whole else None
-
-    def retold(self, **changes: Any) -> Self:
-        """The same outcome, told of another file or time."""
-        return replace(self, **changes)
 
 
 _PLAIN = (

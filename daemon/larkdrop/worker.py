@@ -269,7 +269,6 @@ class Worker:
             self._succeeded(ticket)
             raise
         except LarkdropError as fault:
-            job.last_error = str(fault)
             self._failed(ticket, fault, job)
             raise
         self._succeeded(ticket)

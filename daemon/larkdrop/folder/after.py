@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
             except FileExistsError:
                 continue
             with suppress(sidecar.Foreign):
-                sidecar.write(there, free, record.retold(file=free))
+                sidecar.write(there, free, replace(record, file=free))
             break
         os.fsync(there)
         _still(folder, name, read_as)

@@ -39,25 +39,19 @@ def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)", re.IGNORECASE)
 
 
-def ignored_by(watch: Watch, name: str) -> str | None:
-    """The ignore pattern that a file's or folder's name matches, if any."""
-    if not _matcher(watch.ignore).match(name):
-        return None
-    return next(pattern for pattern in watch.ignore if _matcher((pattern,)).match(name))
+def ignored(watch: Watch, name: str) -> bool:
+    """Whether a file or folder of this name is to be left alone."""
+    return _matcher(watch.ignore).match(name) is not None
 
 
 def wanted(watch: Watch, name: str) -> bool:
     """Whether a file of this name is to be taken."""
-    return (
-        not sidecar.is_ours(name)
-        and _matcher(watch.patterns).match(name) is not None
-        and not _matcher(watch.ignore).match(name)
-    )
+    return not sidecar.is_ours(name) and _matcher(watch.patterns).match(name) is not None and not ignored(watch, name)
 
 
 def in_ignored(watch: Watch, folder: str) -> bool:
     """Whether a folder below the watched one, or one on the way to it, is to be left alone."""
-    return any(_matcher(watch.ignore).match(part) for part in os.path.relpath(folder, watch.path).split("/"))
+    return any(ignored(watch, part) for part in os.path.relpath(folder, watch.path).split("/"))
 
 
 def belongs(watch: Watch, path: str) -> bool:

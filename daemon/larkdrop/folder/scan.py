@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from larkdrop.config import Watch
 from larkdrop.folder import sidecar
-from larkdrop.folder.drop import Drop, ignored_by, wanted
+from larkdrop.folder.drop import Drop, ignored, wanted
 
 
 def scan(
@@ -37,7 +37,7 @@ def scan(
                             if entry.stat(follow_symlinks=False).st_ctime < left_before:
                                 os.unlink(entry.path)
                 elif entry.is_dir(follow_symlinks=False):
-                    if watch.recursive and not ignored_by(watch, name):
+                    if watch.recursive and not ignored(watch, name):
                         stack.append(entry.path)
                 elif entry.is_file(follow_symlinks=False) and wanted(watch, name) and not _settled(watch, entry):
                     yield Drop(entry.path, watch)

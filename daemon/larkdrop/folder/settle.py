@@ -63,12 +63,6 @@ class Settle:
         with self._changed:
             self._since.pop(path, None)
 
-    def waiting(self, path: str) -> float | None:
-        """Seconds until ``path`` is released if it stays quiet, or None where it isn't here."""
-        with self._changed:
-            known = self._since.get(path)
-        return max(0.0, known[1] + known[2] - time.monotonic()) if known else None
-
     def stop(self) -> None:
         """End ``run``."""
         with self._changed:
