@@ -128,6 +128,16 @@ def test_out_of_inotify_watches(lark: Sandbox, make_daemon: Callable[..., Daemon
 
 
 @needs_root
+def test_out_of_inotify_instances(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """Not one folder can be watched by events: all are polled, and the log says so."""
+    daemon = make_daemon(watch=[{"path": tmp_path / "inbox", "poll_seconds": 0.3}])
+    with sysctl("max_user_instances", 0), daemon:
+        (said,) = daemon.events("watch_limit")
+        assert "fs.inotify.max_user_instances" in said["hint"]
+        assert wait_for_sidecar(daemon.drop("a.png", picture(1)))
+
+
+@needs_root
 def test_a_full_inbox(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """The key is kept, nothing goes twice, the sidecar follows when there is room, no torn one, one line."""
     daemon = make_daemon()

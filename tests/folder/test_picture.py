@@ -1,0 +1,83 @@
+"""Open safely, read once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from larkdrop.folder import picture
+from larkdrop.folder.picture import Changed, NotAFile
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    """An open folder."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_what_is_read_is_what_is_hashed(folder: int, tmp_path: Path) -> None:
+    """Content, hash and stamp speak of the same bytes."""
+    (tmp_path / "a").write_bytes(b"GIF89a content")
+    read = picture.read(folder, "a", 100)
+    assert read.content == b"GIF89a content"
+    assert read.sha256 == hashlib.sha256(read.content).hexdigest()
+    assert read.stamp.size == len(read.content)
+
+
+def test_too_much_is_hashed_but_not_kept(folder: int, tmp_path: Path) -> None:
+    """Nothing over the limit stays in memory."""
+    content = bytes(3_000_000)
+    (tmp_path / "a").write_bytes(content)
+    read = picture.read(folder, "a", 1000)
+    assert read.content == b""
+    assert read.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_links_and_fifos_and_nothing(folder: int, tmp_path: Path) -> None:
+    """None is followed, none blocks."""
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "dir").mkdir()
+    for name in ("link", "fifo", "dir", "nothing"):
+        with pytest.raises(NotAFile):
+            picture.read(folder, name, 100)
+
+
+def test_a_file_that_changes_while_it_is_read(folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told, whether it is kept or only hashed."""
+    path = tmp_path / "a"
+    path.write_bytes(bytes(2_000_000))
+    real = os.read
+
+    def read_and_append(file: int, size: int) -> bytes:
+        content = real(file, min(size, 1_000_000))
+        with path.open("ab") as more:
+            more.write(b"more")
+        return content
+
+    monkeypatch.setattr(os, "read", read_and_append)
+    for most in (10, 10_000_000):
+        with pytest.raises(Changed):
+            picture.read(folder, "a", most)
+
+
+def test_no_folder_on_the_way_may_be_a_link(tmp_path: Path) -> None:
+    """Not even one that was swapped after it was scanned."""
+    outside = tmp_path / "outside"
+    root = tmp_path / "root"
+    outside.mkdir()
+    (root / "real").mkdir(parents=True)
+    (outside / "x.png").write_bytes(b"secret")
+    (root / "swapped").symlink_to(outside)
+    with pytest.raises(NotAFile), picture.parent_of(str(root), f"{root}/swapped/x.png"):
+        pass
+    with picture.parent_of(str(root), f"{root}/real/x.png") as (_, name):
+        assert name == "x.png"
+    with pytest.raises(NotAFile), picture.parent_of(str(root), f"{root}/gone/x.png"):
+        pass
