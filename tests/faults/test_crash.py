@@ -354,6 +354,33 @@ def test_after_upload(
         shutil.rmtree(done)
 
 
+def test_kills_while_pictures_are_moved(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """Killed between any two steps of a move: every content arrives once, with its true sidecar, and nothing stays."""
+    unlimited(lark)
+    dice = random.Random(SEED)
+    done = Path("/dev/shm", f"larkdrop-kills-{os.getpid()}")
+    watch = [{"path": tmp_path / "inbox", "after_upload": "move", "move_to": done}]
+    daemon = make_daemon(lark={"base_url": lark.url, **MANY}, watch=watch)
+    try:
+        for n in range(120):
+            daemon.drop(f"{n}.png", picture(n))
+        for _ in range(6):
+            daemon.start(ready=False)
+            target = len(lark.uploads) + dice.randrange(1, 15)
+            wait_until(lambda target=target: len(lark.uploads) >= target)  # type: ignore[misc]  # bound at once
+            daemon.kill()
+        with daemon:
+            wait_until(lambda: not list(daemon.inbox.glob("*.png")))
+            assert daemon.stop() == 0
+        arrived = sorted(done.glob("*.png"))
+        assert sorted(path.read_bytes() for path in arrived) == sorted(picture(n) for n in range(120))
+        assert all(true_answer(lark, path) for path in arrived)
+        assert not [name for name in os.listdir(done) if name.endswith(".tmp")]
+        assert os.listdir(daemon.inbox) == []
+    finally:
+        shutil.rmtree(done, ignore_errors=True)
+
+
 def test_the_key_cache_is_what_the_log_says(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """The two records agree, and with Lark."""
     daemon = make_daemon()

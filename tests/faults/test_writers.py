@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -201,6 +202,29 @@ def test_polling(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
         wait_until(lambda: (sidecar_of(path) or first)["image_key"] != first["image_key"])
         (chosen,) = daemon.events("observer")
         assert (chosen["chosen"], chosen["reason"]) == ("polling", 'observer = "polling"')
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/fuse").exists() or not shutil.which("bindfs"),
+    reason="needs root, FUSE and bindfs",
+)
+def test_a_fuse_file_system_is_polled(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """What others write below it, inotify doesn't tell: "auto" polls, says why, and finds it."""
+    below = tmp_path / "below"
+    below.mkdir()
+    daemon = make_daemon(watch=[{"path": tmp_path / "inbox", "poll_seconds": 0.3}])
+    run("bindfs", below, daemon.inbox)
+    try:
+        with daemon:
+            (chosen,) = daemon.events("observer")
+            assert chosen["chosen"] == "polling"
+            assert "fuse" in chosen["reason"]
+            assert "does not report what others write" in chosen["reason"]
+            (below / "a.png").write_bytes(picture(70))
+            assert wait_for_sidecar(below / "a.png")["status"] == "uploaded"
+            assert daemon.stop() == 0
+    finally:
+        run("umount", "-l", daemon.inbox)
 
 
 def test_auto_says_what_it_chose(daemon: Daemon) -> None:
