@@ -242,15 +242,14 @@ class Worker:
         """Put the key into ``entry``: a known one, or a new one from Lark. Raises PictureFault where there is none."""
         inspect(read)
         dedupe = self._settings.upload.dedupe
-        known = self._cache.get(content) if dedupe else None
-        if known:
-            entry.record = replace(entry.record, image_key=known.image_key, log_id=known.log_id, reused=True)
-            self._log.info("reused", path=entry.path, image_key=known.image_key)
+        if dedupe and self._reuse(entry, content):
             return
         if ticket is None:
             raise NeedsTicket
         if dedupe:
             claim.enter_context(self._in_flight.claim(content, job))
+            if self._reuse(entry, content):  # a twin was recorded between the look and the claim
+                return
         if not self._recorder.keeps_keys:
             raise MomentFault("keys can't be kept now, so none is asked for")
         answered = self._upload(job, ticket, read.content)
@@ -259,6 +258,14 @@ class Worker:
             entry.record, image_key=answered.image_key, log_id=answered.log_id, attempts=job.calls, at=now()
         )
         self._log.info("uploaded", path=entry.path, image_key=answered.image_key, log_id=answered.log_id or None)
+
+    def _reuse(self, entry: Entry, content: Content) -> bool:
+        known = self._cache.get(content)
+        if known is None:
+            return False
+        entry.record = replace(entry.record, image_key=known.image_key, log_id=known.log_id, reused=True)
+        self._log.info("reused", path=entry.path, image_key=known.image_key)
+        return True
 
     def _upload(self, job: Job, ticket: Ticket, image: bytes) -> Uploaded:
         """One call, and what it teaches the pace. Raises whose fault it was."""
