@@ -238,14 +238,26 @@ def test_odd_answers_are_the_moments(raw: tuple[int, list[bytes], list[bytes]], 
         token_client(port).upload(picture(1), "message")
 
 
-@pytest.mark.parametrize("wait", [b"Wed, 21 Oct 2015 07:28:00 GMT", b"nan", b"inf", b"-3"])
-def test_an_odd_wait_counts_as_a_second(raw: tuple[int, list[bytes], list[bytes]], wait: bytes) -> None:
-    """Nothing hangs on a header."""
+WAITS = [
+    (b"7", 7.0),
+    (b"0.5", 0.5),
+    (b"Wed, 21 Oct 2015 07:28:00 GMT", 1.0),
+    (b"nan", 1.0),
+    (b"inf", 1.0),
+    (b"-3", 1.0),
+]
+
+
+@pytest.mark.parametrize(("wait", "seconds"), WAITS)
+def test_a_wait_is_kept_and_an_odd_one_counts_as_a_second(
+    raw: tuple[int, list[bytes], list[bytes]], wait: bytes, seconds: float
+) -> None:
+    """Retry-After as it is given; nothing hangs on a header."""
     port, _, answers = raw
     answers.append(answer(b'{"code":99991400,"msg":""}', b"429 Too Many", b"Retry-After: " + wait + b"\r\n"))
     with pytest.raises(Throttled) as caught:
         token_client(port).upload(picture(1), "message")
-    assert caught.value.retry_after == 1.0
+    assert caught.value.retry_after == seconds
 
 
 def test_a_refused_connection() -> None:
