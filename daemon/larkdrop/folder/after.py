@@ -36,18 +36,23 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
         for free in _names(name):
             if _same_content(there, free, record):
                 break  # a crash came between arriving there and leaving here
-            try:
-                _arrive(folder, name, there, free)
-            except FileExistsError:
+            if _taken(there, free):
                 continue
-            with suppress(sidecar.Foreign):
+            try:
+                # First the sidecar: an image that arrives without one could not be told from somebody else's.
                 sidecar.write(there, free, replace(record, file=free))
+                _arrive(folder, name, there, free)
+            except sidecar.Foreign:
+                continue
+            except FileExistsError:
+                sidecar.remove(there, free)
+                continue
             break
         os.fsync(there)
         _still(folder, name, read_as)
-        os.unlink(name, dir_fd=folder)
         with suppress(sidecar.Foreign):
-            sidecar.remove(folder, name)
+            sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
+        os.unlink(name, dir_fd=folder)
         os.fsync(folder)
     finally:
         os.close(there)
@@ -73,6 +78,14 @@ def _names(name: str) -> Iterator[str]:
         tail = f".{number}{dot if ending else ''}{ending}"
         raw = os.fsencode(stem)[: sidecar.NAME_MAX - len(os.fsencode(tail))]
         yield os.fsdecode(raw) + tail
+
+
+def _taken(there: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=there, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _same_content(there: int, name: str, record: Record) -> bool:
