@@ -36,7 +36,7 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
         for free in _names(name):
             if _same_content(there, free, record):
                 break  # a crash came between arriving there and leaving here
-            if _taken(there, free):
+            if sidecar.exists(there, free):
                 continue
             try:
                 # First the sidecar: an image that arrives without one could not be told from somebody else's.
@@ -78,14 +78,6 @@ def _names(name: str) -> Iterator[str]:
         tail = f".{number}{dot if ending else ''}{ending}"
         raw = os.fsencode(stem)[: sidecar.NAME_MAX - len(os.fsencode(tail))]
         yield os.fsdecode(raw) + tail
-
-
-def _taken(there: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=there, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _same_content(there: int, name: str, record: Record) -> bool:

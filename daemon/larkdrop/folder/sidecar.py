@@ -105,7 +105,7 @@ def write(folder: int, name: str, record: Record) -> None:
     Raises Foreign where the place is taken by a file that is not ours, OSError where it can't be written.
     """
     place = name_for(name)
-    replace = _exists(folder, place)
+    replace = exists(folder, place)
     if replace:
         read(folder, name)
     temp, file = open_temp(folder, place, os.fstat(folder).st_mode & 0o666)
@@ -152,7 +152,8 @@ def remove(folder: int, name: str) -> bool:
     return True
 
 
-def _exists(folder: int, place: str) -> bool:
+def exists(folder: int, place: str) -> bool:
+    """Whether the name is taken in the open folder, by whatever it is."""
     try:
         os.stat(place, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
