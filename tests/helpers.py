@@ -96,7 +96,13 @@ class Daemon:
         with self.stderr.open("ab") as log:
             self.process = subprocess.Popen(self.command("run"), stderr=log, env={**os.environ, **environment})
         if ready:
-            wait_until(lambda: b'"watching"' in self.stderr.read_bytes()[before:] or self.process_ended(), what="ready")
+            try:
+                wait_until(
+                    lambda: b'"watching"' in self.stderr.read_bytes()[before:] or self.process_ended(), what="ready"
+                )
+            except AssertionError:
+                self.kill()
+                raise
         return self
 
     def process_ended(self) -> bool:

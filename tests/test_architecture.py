@@ -12,13 +12,15 @@ HOUSE = Path(larkdrop.__file__).parent
 # From the ground up: a room may import from rooms named before it, and from its own row.
 FLOORS = (
     {"larkdrop"},
-    {"errors", "record"},
+    {"errors", "record", "progress", "systemd"},
     {"config", "backoff", "logs"},
     {"lark", "folder"},
+    {"index", "control"},
     {"keycache", "results"},
     {"recorder"},
     {"queue"},
     {"worker", "intake"},
+    {"answers"},
     {"service", "sandbox"},
     {"commands"},
     {"cli"},

@@ -62,6 +62,17 @@ def test_every_format_gets_its_key_its_sidecar_and_its_line(
         assert lark.calls["upload"] == len(FORMATS)
 
 
+def test_its_own_sidecars_are_no_work(make_daemon: Callable[..., Daemon]) -> None:
+    """Each picture is taken once; the kernel tells of a sidecar by a name that no file has."""
+    with make_daemon() as daemon:
+        for number in range(3):
+            wait_for_sidecar(daemon.drop(f"{number}.png", picture(number)))
+        assert len(daemon.events("uploaded")) == 3
+        assert not daemon.events("gone")
+        named = daemon.drop("#1234", picture(4))
+        assert wait_for_sidecar(named)["status"] == "uploaded"
+
+
 def test_what_was_there_before_the_start_is_found(make_daemon: Callable[..., Daemon]) -> None:
     """The folder is the queue: files and sub-folders from before the start are work."""
     daemon = make_daemon()
@@ -158,6 +169,18 @@ def test_the_same_content_dropped_twice_at_once_goes_once(lark: Sandbox, make_da
         keys = {wait_for_sidecar(path)["image_key"] for path in paths}
         assert len(keys) == 1
         assert lark.calls["upload"] == 1
+
+
+def test_many_files_of_one_content_do_not_wait_for_each_other(
+    lark: Sandbox, make_daemon: Callable[..., Daemon]
+) -> None:
+    """Once the key is known it serves them all; a picture a round of the recorder would take many minutes."""
+    daemon = make_daemon(upload={"settle_seconds": 0})
+    content = picture(7)
+    paths = [daemon.drop(f"copy-{n}.png", content) for n in range(3_000)]
+    assert daemon.once("--quiet").returncode == 0
+    assert len({wait_for_sidecar(path)["image_key"] for path in paths}) == 1
+    assert lark.calls["upload"] == 1
 
 
 def test_dedupe_can_be_switched_off(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import pytest
+
 from larkdrop.sandbox import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
@@ -152,6 +154,7 @@ def test_an_unknown_code_is_said_loudly_and_retried(lark: Sandbox, make_daemon: 
         all_uploaded(daemon, [path], lark)
 
 
+@pytest.mark.slow
 def test_a_stricter_platform(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """At a true limit of 8/s, 120 pictures take at most 1.5 × the ideal, with fewer throttled calls than pictures."""
     lark.faults.per_second = 8
@@ -162,6 +165,7 @@ def test_a_stricter_platform(lark: Sandbox, make_daemon: Callable[..., Daemon]) 
         assert lark.uploads[-1].at - lark.uploads[0].at <= 1.5 * 120 / 8
 
 
+@pytest.mark.slow
 def test_fresh_drops_beside_a_backlog(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """At 20/s and 300/min: at most 3 throttled calls, no fresh drop over 3 s, at least 180 done after 32 s."""
     lark.faults.set({"per_second": 20, "per_minute": 300})
@@ -239,3 +243,20 @@ def test_no_secret_in_any_output(tmp_path: Path, lark: Sandbox, make_daemon: Cal
     assert tokens
     assert not [token for token in tokens if token.encode() in everything]
     assert json.loads(daemon.stderr.read_text().splitlines()[-1])["event"] == "stopped"
+
+
+def test_a_twin_that_waits_holds_nobody_up(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """While the same content is on its way for another file, a further drop goes at once."""
+
+    def sent(count: int) -> Callable[[], bool]:
+        return lambda: lark.calls["upload"] == count
+
+    lark.faults.hang = 1.0
+    with make_daemon() as daemon:
+        daemon.drop("a.png", picture())
+        wait_until(sent(1), what="the first upload")
+        daemon.drop("twin.png", picture())
+        for number in range(3):
+            daemon.drop(f"other-{number}.png", picture(1 + number))
+            wait_until(sent(2 + number), 5, "an upload beside the first")
+        daemon.kill()

@@ -91,8 +91,9 @@ class _Section(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _report_everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        return _validate(cls.checks, data, handler)
+    def _report_everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        signs_in = (info.context or {}).get("signs_in", True)
+        return _validate(cls.checks if signs_in or cls is not Lark else lambda _: iter(()), data, handler)
 
     @staticmethod
     def checks(_data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -160,6 +161,9 @@ class Lark(_Section):
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=600_000)] = Field(
         default=1000, description="Calls a minute; less where other hosts share the app."
+    )
+    calls_per_month: Annotated[int, Field(ge=0)] = Field(
+        default=10_000, description="The plan's quota, for `larkdrop status`; all apps of the tenant share it. 0: none."
     )
     probe_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
         default=60.0, description="Seconds between tries while a person has to mend the set-up; less to resume sooner."
@@ -322,21 +326,32 @@ def find(explicit: Path | None) -> Path | None:
     return named or next((place for place in places() if place.is_file()), None)
 
 
-def load(explicit: Path | None = None) -> Settings:
-    """Read and validate the settings. Raises ConfigError with every problem at once."""
+def load(explicit: Path | None = None, *, signs_in: bool = True) -> Settings:
+    """Read and validate the settings. Raises ConfigError with every problem at once.
+
+    ``signs_in`` is false for commands that don't speak to Lark: they do without credentials.
+    """
+    return load_with_origins(explicit, signs_in=signs_in)[0]
+
+
+def load_with_origins(
+    explicit: Path | None = None, *, signs_in: bool = True
+) -> tuple[Settings, dict[tuple[str, ...], str]]:
+    """As ``load``; and for each key that was set, ``("upload", "workers")``, where it came from."""
     file = find(explicit)
     data: dict[str, Any] = {"lark": {}}
     origin: dict[tuple[str, ...], str] = {}
     for source, values in ((str(file), _toml(file)), ("a systemd credential", _credentials()), *_environment()):
         _merge(data, values, origin, source)
+    context = {"base": file.parent.absolute() if file else Path.cwd(), "signs_in": signs_in}
     try:
-        settings = Settings.model_validate(data, context={"base": file.parent.absolute() if file else Path.cwd()})
+        settings = Settings.model_validate(data, context=context)
     except ValidationError as error:
         problems = tuple(_problem_line(e, origin) for e in error.errors())
     else:
         problems = tuple(_overlaps(settings))
         if not problems:
-            return settings
+            return settings, origin
     looked = "" if file else f"no config file was found; looked at {', '.join(map(str, places()))}"
     raise ConfigError(
         f"{file or 'the configuration'} has {len(problems)} problem{'s' if len(problems) > 1 else ''}",
@@ -359,11 +374,13 @@ def _toml(file: Path | None) -> dict[str, Any]:
 def _credentials() -> dict[str, Any]:
     """The file ``app_secret`` in ``$CREDENTIALS_DIRECTORY`` (systemd's ``LoadCredential=``)."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(folder, "app_secret") if folder else None
-    if not file or not file.exists():
+    if not folder:
         return {}
+    file = Path(folder, "app_secret")
     try:
         return {"lark": {"app_secret": file.read_text(encoding="utf-8").strip()}}
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the credential {file} can't be read", hint="it holds the app secret as plain text."

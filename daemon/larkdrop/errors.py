@@ -7,6 +7,7 @@ LarkdropError
     TokenFault       a new token mends it, at once
     SetupFault       no file can succeed until a person acts: everything is held
         ConfigError  found before the start
+    NotAvailable     a command can't read the state, or the daemon does not answer
     StateInUse       another process holds the state directory
 """
 
@@ -54,6 +55,10 @@ class TokenFault(LarkdropError):
 
 class SetupFault(LarkdropError):
     """The set-up's fault: everything is held until a person acts."""
+
+
+class NotAvailable(LarkdropError):
+    """A command can't read the state, or the daemon does not answer."""
 
 
 class ConfigError(SetupFault):

@@ -12,6 +12,7 @@ from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.scan import scan
 from larkdrop.folder.settle import Settle
+from larkdrop.progress import waiting
 from larkdrop.queue import MOST, DropQueue
 
 
@@ -46,6 +47,16 @@ class Intake:
         """Whether every look that was asked for is finished."""
         with self._changed:
             return not self._wanted and not self._looking
+
+    @property
+    def next_look(self) -> dict[Watch, float]:
+        """When each folder is looked through next, in monotonic seconds."""
+        return dict(self._due)
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Folders that could not be listed."""
+        return tuple(self._unreadable)
 
     def finished(self, drop: Drop) -> None:
         """A file was closed by its writer, or renamed in."""
@@ -84,13 +95,17 @@ class Intake:
     def short_of_watches(self, watch: Watch) -> None:
         """The kernel won't watch all of a folder."""
         if self._period[watch] != watch.poll_seconds:
-            now = Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii").strip()
+            try:
+                now = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
+                more = f"sysctl fs.inotify.max_user_watches={2 * now} (now {now})"
+            except OSError:  # hidden from a hardened service
+                more = "a larger sysctl fs.inotify.max_user_watches"
             self._log.error(
                 "watch_limit",
                 path=str(watch.path),
                 doing=f"looks every {watch.poll_seconds:g} s meanwhile",
-                hint=f"Allow more: sysctl fs.inotify.max_user_watches={2 * int(now)} (now {now}), and if that is not "
-                "it, fs.inotify.max_user_instances; it is tried again every minute.",
+                hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
+                "every minute.",
             )
         with self._changed:
             self._period[watch] = watch.poll_seconds
@@ -145,7 +160,8 @@ class Intake:
                     del self._wanted[wanted]
                     self._looking = True
                     return wanted
-                self._changed.wait(min(self._due.values()) - now)
+                with waiting:
+                    self._changed.wait(min(self._due.values()) - now)
         return None
 
     def _look(self, watch: Watch, below: str, *, left_before: float) -> None:

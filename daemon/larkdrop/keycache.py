@@ -1,27 +1,50 @@
-"""Content to image_key, remembered for ever: the same bytes are never uploaded twice for the same app."""
+"""What was uploaded, remembered for ever, in one SQLite file.
+
+Content to image_key: the same bytes are never uploaded twice for the same app. Besides, for the commands: path to its
+last outcome, and how many uploads a day.
+"""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self, TypeVar
 
 import structlog
 
+from larkdrop.record import Record
+
+T = TypeVar("T")
+
+# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT,
     image_key TEXT NOT NULL, log_id TEXT NOT NULL, uploaded_at TEXT NOT NULL,
     PRIMARY KEY (host, app_id, api, image_type, sha256)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY, watch BLOB NOT NULL, status TEXT NOT NULL, at TEXT NOT NULL, image_key TEXT NOT NULL,
+    sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT, place BLOB
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS uploads (day TEXT PRIMARY KEY, made INTEGER NOT NULL) WITHOUT ROWID;
 """
+PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
+PUT_FILE = "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,NULL)"
+PUT_PLACE = "UPDATE files SET place = ? WHERE path = ?"
+PUT_UPLOADS = "INSERT INTO uploads VALUES (?,?) ON CONFLICT (day) DO UPDATE SET made = made + excluded.made"
+GET_KEY = (
+    "SELECT image_key, log_id, uploaded_at FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
+)
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a key belongs to: these bytes, for this app on this Lark, through this api, as this type of image."""
 
     host: str
@@ -40,58 +63,87 @@ class Known:
     uploaded_at: str  # RFC 3339, UTC
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file; ``content`` is what a new key belongs to, None where it brought none."""
+
+    path: str
+    watch: str
+    record: Record
+    content: Content | None
+
+
+@dataclass(eq=False)
+class _Door:
+    """A connection, for one thread at a time."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    db: sqlite3.Connection | None = None
+
+
 class KeyCache:
-    """A SQLite file; a context manager. Thread-safe."""
+    """A SQLite file; a context manager. Thread-safe; no look at a key waits for the disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log = structlog.get_logger()
-        self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = None
+        self._looks, self._writes = _Door(), _Door()
+        self._in_use = False
 
     def __enter__(self) -> Self:
-        self._db = self._open()
+        with self._looks.lock, self._writes.lock:
+            self._open()
+            self._in_use = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            if self._db:
-                self._db.close()
-                self._db = None
+        with self._looks.lock, self._writes.lock:
+            self._in_use = False
+            self._close()
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""
-        sql = (
-            "SELECT image_key, log_id, uploaded_at FROM keys"
-            " WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
-        )
-        rows = self._run(sql, astuple(content))
+        rows = self._run(self._looks, lambda db: db.execute(GET_KEY, content).fetchall())
         return Known(*rows[0]) if rows else None
 
-    def put(self, content: Content, known: Known) -> None:
-        """Remember a key, durably: a power cut after this loses nothing. Raises sqlite3.Error."""
-        self._run("INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)", (*astuple(content), *astuple(known)))
+    def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Remember outcomes, durably: a power cut after this loses nothing. Raises sqlite3.Error."""
+        keys = [
+            (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
+        ]
+        files = [_row(one) for one in outcomes]
 
-    def _run(self, sql: str, values: tuple[str, ...]) -> list[tuple[str, ...]]:
-        with self._lock:
-            if self._db is None:
-                raise sqlite3.ProgrammingError("the key cache is not open")
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(PUT_FILE, files)
+            if keys:
+                db.executemany(PUT_KEY, keys)
+                db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
+
+        self._run(self._writes, write)
+
+    def moved(self, path: str, place: str) -> None:
+        """Remember where an image went: to ``place``, or it was deleted where that is empty. Raises sqlite3.Error."""
+        self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path))))
+
+    def _run(self, door: _Door, action: Callable[[sqlite3.Connection], T]) -> T:
+        with door.lock:
+            used = door.db
             try:
-                with self._db:
-                    return self._db.execute(sql, values).fetchall()
+                if used:
+                    return _do(used, action)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                self._db.close()
-                self._db = None
-                self._db = self._open()
-                with self._db:
-                    return self._db.execute(sql, values).fetchall()
+        with self._looks.lock, self._writes.lock:
+            if self._in_use and door.db is used:  # damaged, or could not be opened anew the last time
+                self._close()
+                self._open()
+            return _do(door.db, action)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
         try:
-            return self._connect()
+            self._writes.db = self._connect()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
@@ -103,15 +155,22 @@ class KeyCache:
                 set_aside=str(aside),
                 hint="A new one was begun; files that have a sidecar stay as they are.",
             )
-            return self._connect()
+            self._writes.db = self._connect()
+        self._looks.db = self._connect()
+
+    def _close(self) -> None:
+        for door in (self._looks, self._writes):
+            if door.db:
+                door.db.close()
+                door.db = None
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, timeout=10)
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
-            db.execute(SCHEMA)
-            db.execute("SELECT image_key, log_id, uploaded_at FROM keys WHERE sha256='' AND host=''").fetchall()
+            db.executescript(SCHEMA)
+            db.execute(GET_KEY, ("",) * 5).fetchall()
         except sqlite3.Error:
             db.close()
             raise
@@ -124,6 +183,22 @@ class KeyCache:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return aside
+
+
+def _do(db: sqlite3.Connection | None, action: Callable[[sqlite3.Connection], T]) -> T:
+    if db is None:
+        raise sqlite3.ProgrammingError("the key cache is not open")
+    with db:
+        return action(db)
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    record = outcome.record
+    path, watch = os.fsencode(outcome.path), os.fsencode(outcome.watch)
+    return (
+        path, watch, record.status, record.at, record.image_key, record.sha256, record.size, record.reused,
+        record.error_message or None,
+    )  # fmt: skip
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -1,32 +1,42 @@
-"""structlog set up once: readable lines on a terminal, JSON elsewhere, never on standard output."""
+"""structlog set up once: readable lines on a terminal, JSON elsewhere, never on standard output.
+
+Lines for systemd's journal begin with their priority, as sd-daemon(3) has it, and leave the time to the journal.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from larkdrop.systemd import PRIORITIES, to_journal
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     """Log from ``level`` on to standard error; ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
-    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    terminal = os.isatty(2)
+    console = form == "console" or (form == "auto" and terminal)
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
-        _without_empty,
+        _tidy,
     ]
+    if not to_journal():
+        processors += [structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)]
     if console:
         processors += [
             _printable,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False, pad_event_to=16),
+            structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False, pad_event_to=16),
         ]
     else:
         processors += [structlog.processors.JSONRenderer(ensure_ascii=True)]
+    if to_journal():
+        processors += [_with_priority]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -38,8 +48,13 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     logging.raiseExceptions = False
 
 
-def _without_empty(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {name: value for name, value in event.items() if value is not None}
+def _with_priority(_logger: WrappedLogger, method: str, line: EventDict) -> str:
+    return f"{PRIORITIES[method]}{line}"
+
+
+def _tidy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The event's name first, and nothing empty."""
+    return {"event": event.pop("event")} | {name: value for name, value in event.items() if value is not None}
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

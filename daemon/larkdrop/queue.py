@@ -7,13 +7,19 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
+from larkdrop.config import Watch
+from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.progress import waiting
 from larkdrop.recorder import Entry
 
 # Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
+# Seconds; a shorter wait is not worth a thread's sleep.
+SOON = 0.0005
 
 
 @dataclass(eq=False)
@@ -27,6 +33,8 @@ class Job:
     failures: int = 0  # of its calls, in a row
     due: float = 0.0  # monotonic seconds, while in backoff
     entry: Entry | None = None  # the outcome, known but not yet recorded everywhere
+    claim: object = None  # what nobody else uploads meanwhile
+    fault: LarkdropError | None = None  # of the last call that failed
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,22 @@ class Counts:
     backoff: int
     working: int
 
+    def fields(self) -> dict[str, int]:
+        """As JSON."""
+        return {"waiting": self.fresh + self.backlog, "in_backoff": self.backoff, "uploading": self.working}
+
     @property
     def waiting(self) -> int:
         return self.fresh + self.backlog + self.backoff
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one path is: being worked on, in backoff until ``job.due``, or waiting behind ``ahead`` others."""
+
+    job: Job
+    where: Literal["working", "backoff", "waiting"]
+    ahead: int
 
 
 @dataclass(eq=False)
@@ -65,7 +86,6 @@ class DropQueue:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # for workers
         self._room = threading.Condition(self._lock)  # for the scan
-        self._timed = False  # one waiting worker keeps the time for all
         self._fresh = _Lane()
         self._calls = _Lane()  # fresh, looked at, in want of a ticket
         self._backlog = _Lane()
@@ -74,6 +94,9 @@ class DropQueue:
         self._working: dict[str, Job] = {}
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._pushed = 0
+        self._idle = 0  # workers that wait for a job
+        self._due = math.inf  # monotonic seconds until which one of them keeps the time for all
+        self._handed_out = 0
         self._stopped = False
         self.overflowed = False
 
@@ -93,7 +116,8 @@ class DropQueue:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
         with self._changed:
             while len(self._backlog.jobs) >= MOST and not self._stopped:
-                self._room.wait()
+                with waiting:
+                    self._room.wait()
             if not self._known(drop.path):
                 self._backlog.jobs[drop.path] = Job(drop, fresh=False)
                 self._changed.notify()
@@ -101,26 +125,17 @@ class DropQueue:
 
     def take(self) -> Job | None:
         """The next job; waits for one. None once stopped."""
-        with self._changed:
-            while not self._stopped:
-                job = self._next()
-                if job:
-                    self._working[job.drop.path] = job
-                    self._changed.notify()
-                    return job
-                if self._timed:
-                    self._changed.wait()
-                else:
-                    self._timed = True
-                    self._changed.wait(self._pause())
-                    self._timed = False
+        while not self._stopped:
+            if job := self._take():
+                return job
+            with waiting:  # and only then for a turn, so that no ticket grows old over it
+                self._wait()
         return None
 
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
         with self._changed:
-            if not self._leave(job):
-                self._changed.notify()
+            self._leave(job)
 
     def back(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
@@ -128,7 +143,7 @@ class DropQueue:
             job.ticket = None
             if self._leave(job):
                 self._wait_for_call(job)
-            self._changed.notify_all()
+            self._changed.notify()
 
     def soon(self, job: Job) -> None:
         """The job waited for another with the same content, and may need no call now."""
@@ -150,7 +165,7 @@ class DropQueue:
                     self._pushed += 1
                     heapq.heappush(self._backoff, (job.due, self._pushed, job))
                     self._in_backoff[job.drop.path] = job
-            self._changed.notify_all()
+            self._changed.notify()
 
     def counts(self) -> Counts:
         """How many paths are where."""
@@ -158,10 +173,39 @@ class DropQueue:
             fresh = len(self._fresh.jobs) + len(self._calls.jobs)
             return Counts(fresh, len(self._backlog.jobs), len(self._in_backoff), len(self._working))
 
+    def counts_of(self, watch: Watch) -> Counts:
+        """How many paths of one folder are where."""
+        with self._changed:
+            lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
+            fresh, calls, backlog, backoff, working = (
+                sum(job.drop.watch == watch for job in lane.values()) for lane in lanes
+            )
+            return Counts(fresh + calls, backlog, backoff, working)
+
+    def place(self, path: str) -> Place | None:
+        """Where a path is now, None where it is not in here."""
+        with self._changed:
+            if job := self._working.get(path):
+                return Place(job, "working", 0)
+            if job := self._in_backoff.get(path):
+                return Place(job, "backoff", 0)
+            ahead = 0
+            for lane in (self._fresh, self._calls, self._backlog):
+                if job := lane.jobs.get(path):
+                    return Place(job, "waiting", ahead + list(lane.jobs).index(path))
+                ahead += len(lane.jobs)
+        return None
+
+    def look(self) -> tuple[bool, int]:
+        """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
+        with self._changed:
+            pause = 0.0 if self._fresh.jobs else self._pause()
+            return self._idle > 0 and pause is not None and pause <= SOON, self._handed_out
+
     def wake(self) -> None:
         """Something outside changed: look again whether anything may go."""
         with self._changed:
-            self._changed.notify_all()
+            self._changed.notify()
 
     def stop(self) -> None:
         """Hand out nothing more."""
@@ -169,6 +213,32 @@ class DropQueue:
             self._stopped = True
             self._changed.notify_all()
             self._room.notify_all()
+
+    def _take(self) -> Job | None:
+        with self._changed:
+            job = None if self._stopped else self._next()
+            if job:
+                self._working[job.drop.path] = job
+                self._handed_out += 1
+                if self._fresh.jobs or self._calls.jobs or self._backlog.jobs or self._backoff:
+                    self._changed.notify()
+            return job
+
+    def _wait(self) -> None:
+        """Until something may go, as far as can be told."""
+        with self._changed:
+            if self._stopped or self._fresh.jobs:
+                return
+            self._idle += 1
+            pause = self._pause()
+            due = math.inf if pause is None else time.monotonic() + pause
+            if due < self._due:
+                self._due = due
+                self._changed.wait(pause)
+                self._due = math.inf
+            else:
+                self._changed.wait()
+            self._idle -= 1
 
     def _next(self) -> Job | None:
         now = time.monotonic()
@@ -206,7 +276,7 @@ class DropQueue:
         waits += [self._pace.delay(fresh=True)] if self._calls.jobs else []
         waits += [self._pace.delay(fresh=False)] if self._backlog.jobs else []
         wait = min(waits, default=math.inf)
-        return None if wait == math.inf else max(wait, 0.0005)
+        return None if wait == math.inf else max(wait, SOON)
 
     def _known(self, path: str) -> bool:
         lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)

@@ -1,6 +1,8 @@
 """An outcome is recorded in this order: key cache, result log, sidecar; then the image is moved or deleted.
 
-A step that fails is said once and tried again later, without repeating those that succeeded.
+What came together is recorded together: one commit, one write to the log, one fsync of a folder. Each watched folder
+has a thread that writes beside its images, so that no sidecar waits for another folder's disk. A step that fails is
+said once and tried again later, without repeating those that succeeded.
 """
 
 from __future__ import annotations
@@ -9,19 +11,25 @@ import errno
 import os
 import sqlite3
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 
 import structlog
 
 from larkdrop.config import Watch
-from larkdrop.folder import after, sidecar
-from larkdrop.folder.picture import Changed, Stamp
-from larkdrop.keycache import Content, KeyCache, Known
+from larkdrop.folder import after, picture, sidecar
+from larkdrop.folder.picture import Changed, NotAFile, Stamp
+from larkdrop.keycache import Content, KeyCache, Outcome
+from larkdrop.progress import aside, waiting
 from larkdrop.record import Record
 from larkdrop.results import ResultLog
 
+# Outcomes of a folder whose sidecars wait to be written; their keys are safe meanwhile.
+MOST_WAITING = 10_000
 # Files remembered that are done without a sidecar, since its place is taken.
 MOST_BARE = 10_000
 
@@ -42,22 +50,56 @@ class Entry:
     watch: Watch
     stamp: Stamp
     record: Record
-    content: Content | None = None  # what a new key belongs to, until the key cache has it
+    content: Content | None = None  # what a new key belongs to
+    kept: bool = False  # in the key cache
     logged: bool = False
-    beside: bool = False  # the sidecar is written, or its place is taken
+    beside: bool = False  # the sidecar is written, or has no place
+    cleared: bool = False  # the image is where the set-up wants it
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step succeeded."""
+        return self.kept and self.logged and self.beside and self.cleared
+
+
+@dataclass(eq=False)
+class _Order:
+    """An entry to be recorded, and who is told that its key is safe, and whether it is finished."""
+
+    entry: Entry
+    kept: Callable[[], None]
+    then: Callable[[bool], None]
+
+
+@dataclass(eq=False)
+class _Lane:
+    """What waits to be recorded in one watched folder."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    orders: list[_Order] = field(default_factory=list)
 
 
 class Recorder:
-    """Writes outcomes down. Thread-safe."""
+    """Writes outcomes down. Thread-safe; ``run`` is meant for one thread a watched folder."""
 
-    def __init__(self, cache: KeyCache, results: ResultLog) -> None:
+    def __init__(self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog) -> None:
         self._cache = cache
         self._results = results
         self._log = structlog.get_logger()
+        self._lanes = {watch: _Lane() for watch in watches}
+        self._stopped = False
+        self._keeping = threading.Lock()
+        self._unkept: list[_Order] = []
         self._lock = threading.Lock()
         self._troubles: dict[str, int] = {}
         self._bare: OrderedDict[str, Stamp] = OrderedDict()
-        self.rejected = 0  # outcomes since the start
+        self.outcomes: Counter[str] = Counter()  # since the start, by the result log's name for them
+
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What can't be written now."""
+        with self._lock:
+            return tuple(self._troubles)
 
     @property
     def keeps_keys(self) -> bool:
@@ -68,63 +110,144 @@ class Recorder:
         """Whether a file in this state is done, although its sidecar's place is taken."""
         return self._bare.get(path) == stamp
 
-    def write(self, entry: Entry, folder: int, name: str) -> bool:
-        """Record an outcome of the image ``name`` in the open ``folder``. False where it has to be called again."""
-        kept = self.keep(entry)
-        where = os.path.dirname(entry.path)
-        if not entry.beside:
-            entry.beside = self._step("sidecar", where, lambda: self._write_sidecar(entry, folder, name))
-        if not (kept and entry.beside):
-            return False
-        return self._step("picture", where, lambda: self.clear(entry, folder, name))
+    def record(self, entry: Entry, *, kept: Callable[[], None], then: Callable[[bool], None]) -> None:
+        """Have an outcome recorded. ``then`` is told whether that is finished, or has to be asked for again.
 
-    def keep(self, entry: Entry) -> bool:
-        """The part of ``write`` that needs no folder: key cache and result log."""
-        if content := entry.content:
-            known = Known(entry.record.image_key, entry.record.log_id, entry.record.at)
-            if self._step("key cache", str(self._cache.path), lambda: self._cache.put(content, known)):
-                entry.content = None
-        if not entry.logged:
-            entry.logged = self._step(
-                "result log", str(self._results.path), lambda: self._results.append(entry.path, entry.record)
-            )
-            if entry.logged and entry.record.status == "rejected":
-                with self._lock:
-                    self.rejected += 1
-        return entry.content is None and entry.logged
+        ``kept`` is told before, as soon as a crash can't lose the key any more.
+        """
+        order, lane = _Order(entry, kept, then), self._lanes[entry.watch]
+        with self._lock:
+            self._unkept.append(order)
+        with waiting if len(lane.orders) >= MOST_WAITING else nullcontext(), lane.changed:
+            lane.changed.wait_for(lambda: len(lane.orders) < MOST_WAITING)
+            lane.orders.append(order)
+            lane.changed.notify_all()
 
-    def clear(self, entry: Entry, folder: int, name: str) -> None:
+    def keep_all(self) -> None:
+        """Put what waits for it into the key cache."""
+        with aside, self._keeping:
+            with self._lock:
+                orders, self._unkept = self._unkept, []
+            self._each_or_all(orders, self._keep)
+            for order in orders:
+                if order.entry.kept:
+                    order.kept()
+
+    def stop(self) -> None:
+        """End ``run`` once nothing waits; for when nobody records any more."""
+        self._stopped = True
+        for lane in self._lanes.values():
+            with lane.changed:
+                lane.changed.notify_all()
+
+    def run(self, watch: Watch) -> None:
+        """Record what comes for a watched folder, until stopped."""
+        lane = self._lanes[watch]
+        while True:
+            with waiting, lane.changed:
+                lane.changed.wait_for(lambda: lane.orders or self._stopped)
+                taken, lane.orders = lane.orders, []
+                lane.changed.notify_all()
+            if not taken:
+                return
+            self.keep_all()
+            with aside:
+                self._each_or_all(taken, self._append)
+            for where, together in groupby(taken, lambda order: os.path.dirname(order.entry.path)):
+                self._each_or_all(list(together), partial(self._stand_beside, where))
+            for order in taken:
+                order.then(order.entry.finished)
+
+    def _each_or_all(self, orders: list[_Order], action: Callable[[list[Entry]], None]) -> None:
+        """Do something for all at once; where that goes wrong as nobody expected, for each of them."""
+        try:
+            action([order.entry for order in orders])
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the folder its thread
+            if len(orders) > 1:
+                for order in orders:
+                    self._each_or_all([order], action)
+            elif orders:
+                self._log.error(
+                    "unexpected", path=orders[0].entry.path, reason=repr(error),
+                    hint="This is a bug of larkdrop; please report it. The file is tried again.",
+                )  # fmt: skip
+
+    def _keep(self, entries: list[Entry]) -> None:
+        outcomes = [Outcome(one.path, str(one.watch.path), one.record, one.content) for one in entries if not one.kept]
+        if outcomes and self._step("key cache", str(self._cache.path), lambda: self._cache.put(outcomes)):
+            for one in entries:
+                one.kept = True
+
+    def _append(self, entries: list[Entry]) -> None:
+        news = [one for one in entries if not one.logged]
+        lines = [(one.path, one.record) for one in news]
+        if lines and self._step("result log", str(self._results.path), lambda: self._results.append(lines)):
+            for one in news:
+                one.logged = True
+                self.outcomes[one.record.event] += 1
+
+    def _stand_beside(self, where: str, entries: list[Entry]) -> None:
+        """The sidecars of one folder, and what becomes of the images then."""
+
+        def write() -> None:
+            try:
+                with picture.parent_of(str(entries[0].watch.path), entries[0].path) as (folder, _):
+                    self._write_sidecars(folder, [entry for entry in entries if not entry.beside])
+                    for entry in entries:
+                        if entry.kept and entry.logged and entry.beside and not entry.cleared:
+                            entry.cleared = self._step("picture", where, partial(self._clear, entry, folder))
+            except (NotAFile, FileNotFoundError):
+                self._log.debug("gone", path=where)
+                for entry in entries:
+                    entry.beside = entry.cleared = True
+
+        self._step("sidecar", where, write)
+
+    def _write_sidecars(self, folder: int, entries: list[Entry]) -> None:
+        """Raises OSError where at least one could not be written."""
+        named = {os.path.basename(entry.path): entry for entry in entries}
+        failed = sidecar.write_all(folder, {name: entry.record for name, entry in named.items()})
+        for name, entry in named.items():
+            error = failed.get(name)
+            entry.beside = error is None or isinstance(error, sidecar.Foreign)
+            if isinstance(error, sidecar.Foreign):
+                self._leave_bare(entry, error)
+        for error in failed.values():
+            if isinstance(error, OSError):
+                raise error
+
+    def _clear(self, entry: Entry, folder: int) -> None:
         """Move or delete a recorded image, where the set-up says so. Raises OSError."""
-        watch, record = entry.watch, entry.record
+        watch, record, name = entry.watch, entry.record, os.path.basename(entry.path)
         if watch.after_upload == "keep" or record.status != "uploaded":
             return
         try:
             if watch.after_upload == "delete":
                 after.delete(folder, name, entry.stamp)
+                moved = None
                 self._log.info("deleted", path=entry.path)
             elif watch.move_to:
                 target = watch.move_to / os.path.relpath(os.path.dirname(entry.path), watch.path)
                 moved = after.move(folder, name, entry.stamp, target, record)
                 self._log.info("moved", path=entry.path, to=str(moved))
+            else:
+                return
+            with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
+                self._cache.moved(entry.path, str(moved or ""))
         except Changed:
             self._log.debug("changed_after_upload", path=entry.path)
 
-    def _write_sidecar(self, entry: Entry, folder: int, name: str) -> None:
-        try:
-            sidecar.write(folder, name, entry.record)
-        except FileNotFoundError:
-            self._log.debug("gone", path=entry.path)  # with its whole folder
-        except sidecar.Foreign as taken:
-            with self._lock:
-                self._bare[entry.path] = entry.stamp
-                if len(self._bare) > MOST_BARE:
-                    self._bare.popitem(last=False)
-            self._log.warning(
-                "sidecar_name_taken",
-                path=entry.path,
-                sidecar=str(taken),
-                hint="larkdrop did not write this file and leaves it alone; the key is in the result log.",
-            )
+    def _leave_bare(self, entry: Entry, taken: sidecar.Foreign) -> None:
+        with self._lock:
+            self._bare[entry.path] = entry.stamp
+            if len(self._bare) > MOST_BARE:
+                self._bare.popitem(last=False)
+        self._log.warning(
+            "sidecar_name_taken",
+            path=entry.path,
+            sidecar=str(taken),
+            hint="larkdrop did not write this file and leaves it alone; the key is in the result log.",
+        )
 
     def _step(self, what: str, place: str, action: Callable[[], None]) -> bool:
         """Do one step; a trouble is said when it begins and when it ends, and counted in between."""

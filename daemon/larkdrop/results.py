@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -13,7 +14,7 @@ from larkdrop.record import Record, now
 
 
 class ResultLog:
-    """Appends lines; a context manager. Thread-safe, and follows its own name when the file is rotated away."""
+    """Appends lines; a context manager. Thread-safe. Follows its own name when the file is rotated away."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,24 +27,26 @@ class ResultLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            os.close(self._file)
-            self._file = -1
+        os.close(self._file)
+        self._file = -1
 
-    def append(self, path: str, record: Record) -> None:
-        """Add one outcome, durably: one write, then fdatasync. Raises OSError; a line is then not in the log.
+    def append(self, outcomes: Sequence[tuple[str, Record]]) -> None:
+        """Add outcomes, durably: one write, then fdatasync. Raises OSError; none of them is then in the log.
 
-        ``path`` is the image's absolute path.
+        Each is an image's absolute path, and its record.
         """
-        fields = {"event": record.event, "timestamp": now(), "path": path, **record.fields()}
-        line = json.dumps(fields).encode("ascii") + b"\n"
+        lines = (
+            json.dumps({"event": record.event, "timestamp": now(), "path": path, **record.fields()}) + "\n"
+            for path, record in outcomes
+        )
+        data = "".join(lines).encode("ascii")
         with self._lock:
             self._follow()
             end = os.fstat(self._file).st_size
             try:
-                written = os.write(self._file, line)
-                if written < len(line):
-                    os.write(self._file, line[written:])
+                written = os.write(self._file, data)
+                if written < len(data):
+                    os.write(self._file, data[written:])
                 os.fdatasync(self._file)
             except OSError:
                 with suppress(OSError):

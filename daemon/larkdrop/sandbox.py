@@ -54,6 +54,7 @@ class Faults:
     cut: float = _option("rate of answers that break off", default=0.0)
     hang: float = _option("rate of calls that are never answered", default=0.0)
     delay: float = _option("seconds that each upload takes", default=0.0)
+    token_delay: float = _option("seconds that each call for a token takes", default=0.0)
     bot_off: bool = _option("the app's bot feature is off", default=False)
     scope_missing: bool = _option("the app lacks the permission to upload", default=False)
     quota_used_up: bool = _option("the month's calls are used up", default=False)
@@ -156,6 +157,8 @@ class Sandbox:
         self.calls["token"] += 1
         if self.faults.down:
             return _reset(request)
+        if self.faults.token_delay:
+            await asyncio.sleep(self.faults.token_delay)
         try:
             asked = await request.json()
             given = (asked["app_id"], asked["app_secret"])

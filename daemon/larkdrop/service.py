@@ -9,13 +9,21 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from typing import Any
 
 import structlog
 
+from larkdrop import answers
+from larkdrop.answers import Live
 from larkdrop.backoff import Backoff
 from larkdrop.config import Settings
+from larkdrop.control import Control
 from larkdrop.errors import ConfigError, StateInUse
 from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
@@ -23,23 +31,27 @@ from larkdrop.intake import Intake
 from larkdrop.keycache import KeyCache
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
+from larkdrop.progress import Progress
 from larkdrop.queue import DropQueue
 from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
+from larkdrop.systemd import Systemd
 from larkdrop.worker import Worker
 
 # mallopt(3): from this size on, memory goes back to the system as soon as it is freed, and few arenas keep the rest.
 M_MMAP_THRESHOLD, MMAP_FROM = -3, 256 * 1024
 M_ARENA_MAX, ARENAS = -8, 2
 SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-# Seconds between looks at the watched folders themselves, and at whether a once-run is finished.
-TICK, TICK_ONCE = 2.0, 0.05
+# Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
+# stopping.
+TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
 
 
 class Service:
     """larkdrop, built from its settings. ``run`` does everything."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int], None] | None = None) -> None:
+        """``on_tick`` is told now and then what came of files so far, by outcome, and how many are left."""
         lark, upload = settings.lark, settings.upload
         self._settings = settings
         self._log = structlog.get_logger()
@@ -52,7 +64,7 @@ class Service:
         )
         self._cache = KeyCache(settings.state.dir / "keys.sqlite3")
         self._results = ResultLog(settings.results)
-        self._recorder = Recorder(self._cache, self._results)
+        self._recorder = Recorder(settings.watch, self._cache, self._results)
         self._queue = DropQueue(self._pace)
         self._settle = Settle(self._queue.put)
         self._intake = Intake(
@@ -64,7 +76,14 @@ class Service:
             recorder=self._recorder, backoff=backoff,
         )  # fmt: skip
         self._watcher = Watcher(settings.watch, self._intake)
+        self._control = Control(settings.state.dir, self._answer)
+        self._systemd = Systemd()
+        self._progress = Progress()
+        self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
+        self._recording: list[threading.Thread] = []
+        self._since = time.time()
+        self._on_tick = on_tick
 
     def run(self, *, once: bool = False) -> int:
         """Watch and upload until a signal comes, or with ``once`` until what is there is done. Returns the exit code.
@@ -87,68 +106,153 @@ class Service:
                 ) from error
             if not once:
                 stack.enter_context(self._watcher)
-            self._start("intake", self._intake.run)
-            self._start("settle", self._settle.run)
-            self._worker.sign_in()
-            for number in range(self._settings.upload.workers):
-                self._start(f"worker-{number}", self._worker.run)
-            self._intake.rescan()
-            self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
-            self._wait(once=once)
+            stack.enter_context(self._control)
+            if self._begin():
+                self._wait(once=once)
             self._drain()
-        held = once and self._pace.hold is not None
-        return 1 if once and (held or self._recorder.rejected) else 0
+        if not once:
+            return 0
+        outcomes = self._recorder.outcomes
+        made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
+        self._log.info("finished", **made, left=self._left())
+        if self._on_tick:
+            self._on_tick(outcomes, self._left())
+        return 1 if self._pace.hold or outcomes["rejected"] else 0
+
+    def _begin(self) -> bool:
+        """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
+        self._threads += [self._start("intake", self._intake.run), self._start("settle", self._settle.run)]
+        self._sign_in()
+        while self._signing_in and self._signing_in.is_alive():
+            self._systemd.extend()
+            if self._stop_asked(TICK_BRIEF):
+                return False
+        for number, watch in enumerate(self._settings.watch):
+            self._recording += [self._start(f"recorder-{number}", partial(self._recorder.run, watch), in_turn=True)]
+        for number in range(self._settings.upload.workers):
+            self._threads += [self._start(f"worker-{number}", self._worker.run, in_turn=True)]
+        self._intake.rescan()
+        self._progress.add("queue", self._queue.look)
+        for name, look in self._watcher.looks().items():
+            self._progress.add(name, look)
+        self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
+        self._systemd.status(self._doing())
+        self._systemd.ready()
+        return True
 
     def _wait(self, *, once: bool) -> None:
-        while True:
-            got = signal.sigtimedwait(SIGNALS, TICK_ONCE if once else TICK)
-            if got and got.si_signo == signal.SIGHUP:
-                self._log.info("reload", doing="rescan and probe")
-                self._intake.rescan()
-                self._pace.probe_now()
-                self._queue.wake()
-            elif got:
-                self._log.info("stopping", signal=signal.Signals(got.si_signo).name)
-                return
+        tick = TICK_ONCE if once else min(TICK, self._systemd.watchdog_seconds / 4 or TICK)
+        while not self._stop_asked(tick):
             self._intake.tick()
+            if self._on_tick:
+                self._on_tick(self._recorder.outcomes, self._left())
             if once and self._is_drained():
                 return
             if not once:
                 self._watcher.check()
                 self._probe_idle_gate()
+            self._systemd.status(self._doing())
+            self._tell_alive()
+
+    def _stop_asked(self, seconds: float) -> bool:
+        """Wait for a signal, and do what SIGHUP asks."""
+        got = signal.sigtimedwait(SIGNALS, seconds)
+        if got and got.si_signo != signal.SIGHUP:
+            self._log.info("stopping", signal=signal.Signals(got.si_signo).name)
+            return True
+        if got:
+            self._log.info("reload", doing="rescan and probe")
+            self._intake.rescan()
+            self._pace.probe_now()
+            self._queue.wake()
+        return False
+
+    def _sign_in(self) -> None:
+        """Try for a token in a thread of its own, since that may take as long as the time-outs allow."""
+        if self._signing_in is None or not self._signing_in.is_alive():
+            self._signing_in = threading.Thread(target=self._worker.sign_in, name="sign-in", daemon=True)
+            self._signing_in.start()
+
+    def _tell_alive(self) -> None:
+        """Feed systemd's watchdog, but not while a part is stuck."""
+        limit = self._systemd.watchdog_seconds
+        if not limit:
+            return
+        if stuck := self._progress.stuck(limit):
+            hint = "systemd restarts larkdrop; what was in flight is uploaded then."
+            self._log.error("stuck", parts=stuck, seconds=limit, hint=hint)
+        else:
+            self._systemd.alive()
+
+    def _left(self) -> int:
+        """Files that are known and have no outcome yet."""
+        counts = self._queue.counts()
+        return counts.waiting + counts.working + len(self._settle)
+
+    def _doing(self) -> str:
+        """What larkdrop does, in a line for ``systemctl status``."""
+        outcomes, hold = self._recorder.outcomes, self._pace.hold
+        words = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
+        words += [f"{outcomes['rejected']} rejected"] if outcomes["rejected"] else []
+        words += [f"{self._left()} waiting"]
+        words += [f"can't write: {trouble}" for trouble in self._recorder.troubles]
+        if hold:
+            at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
+            words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
+        return ", ".join(words)
 
     def _probe_idle_gate(self) -> None:
         """Where everything is held and no picture waits to be the probe, sign in instead."""
         if self._pace.hold and not self._queue.counts().waiting and self._pace.delay(fresh=True) == 0:
-            self._worker.sign_in()
+            self._sign_in()
 
     def _is_drained(self) -> bool:
         """Whether a once-run has nothing left to do, or nothing that it can do before a person acts."""
         if not self._intake.idle:
             return False
-        counts, hold = self._queue.counts(), self._pace.hold
-        if hold and hold.person and not counts.working:
+        hold = self._pace.hold
+        if hold and hold.person and not self._queue.counts().working:
             return True
-        return not (counts.waiting or counts.working or len(self._settle))
+        return not self._left()
+
+    def _answer(self, question: dict[str, Any]) -> Any:
+        """Answer a command that asks through the control socket."""
+        live = Live(self._since, self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker)
+        with answers.index_of(self._settings) as index:
+            if question["ask"] == "status":
+                return answers.status(self._settings, index, live)
+            if question["ask"] == "explain":
+                return [asdict(answers.explain(path, self._settings, index, live)) for path in question["paths"]]
+            paths = question["paths"] or [file.path for file in answers.rejected_of(index)]
+            return [asdict(answers.retry(path, self._settings, live)) for path in paths]
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
+        self._systemd.stopping()
         for part in (self._queue, self._settle, self._intake):
             part.stop()
         deadline = time.monotonic() + self._settings.upload.drain_seconds
-        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
-            got = signal.sigtimedwait(SIGNALS - {signal.SIGHUP}, 0.02)
-            if got:
-                os._exit(128 + got.si_signo)
+        self._join(self._threads, deadline)
+        self._recorder.stop()
+        self._join(self._recording, deadline)
         working = self._queue.counts().working
         if working:
             self._log.warning("drain_ended", unfinished=working, hint="They are uploaded after the next start.")
         self._log.info("stopped")
 
-    def _start(self, name: str, target: object) -> None:
-        thread = threading.Thread(target=target, name=name, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
+    def _join(self, threads: list[threading.Thread], deadline: float) -> None:
+        """Wait for threads to end, until ``deadline`` in monotonic seconds."""
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+            self._systemd.extend()
+            got = signal.sigtimedwait(SIGNALS - {signal.SIGHUP}, TICK_BRIEF)
+            if got:
+                os._exit(128 + got.si_signo)
+
+    def _start(self, name: str, target: Callable[[], None], *, in_turn: bool = False) -> threading.Thread:
+        run = partial(self._progress.run, target, in_turn=in_turn)
+        thread = threading.Thread(target=run, name=name, daemon=True)
         thread.start()
+        return thread
 
 
 def _tame_malloc() -> None:

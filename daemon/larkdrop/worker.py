@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -19,13 +19,15 @@ from larkdrop.backoff import Backoff
 from larkdrop.config import Settings
 from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
+from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.settle import Settle, quiet_needed
 from larkdrop.folder.shape import End
-from larkdrop.keycache import Content, KeyCache
+from larkdrop.keycache import Content, KeyCache, Known
 from larkdrop.lark import codes, limits
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.progress import waiting
 from larkdrop.queue import DropQueue, Job
 from larkdrop.record import Record, now
 from larkdrop.recorder import Entry, Recorder
@@ -40,6 +42,10 @@ MOST_SAID = 10_000
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
 
+# How a job goes back to the queue, or leaves it.
+Next = Callable[[], None]
+
+
 class NeedsTicket(Exception):
     """This file needs a call, and came without leave for one."""
 
@@ -49,28 +55,43 @@ class Twin(Exception):
 
 
 class InFlight:
-    """Contents that are being uploaded now, so that the same bytes dropped twice at once go only once."""
+    """What is being uploaded and not safely recorded yet: at most so much could be uploaded again after a crash.
 
-    def __init__(self, hand_back: Callable[[Job], None]) -> None:
+    The same bytes dropped twice at once go only once.
+    """
+
+    def __init__(self, most: int, *, make_room: Callable[[], None], hand_back: Callable[[Job], None]) -> None:
+        self._most = most
+        self._make_room = make_room
         self._hand_back = hand_back
-        self._lock = threading.Lock()
-        self._twins: dict[Content, list[Job]] = {}
+        self._making_room = threading.Lock()
+        self._changed = threading.Condition()
+        self._twins: dict[object, list[Job]] = {}
 
-    @contextmanager
-    def claim(self, content: Content, job: Job) -> Iterator[None]:
-        """Be the one to upload ``content``; or raise Twin, and ``job`` is handed back once that one is finished."""
-        with self._lock:
-            if content in self._twins:
-                self._twins[content].append(job)
+    def claim(self, what: object, job: Job) -> None:
+        """Be the one to upload ``what``; or raise Twin, and ``job`` is handed back once that one is finished."""
+        if len(self._twins) >= self._most:
+            with waiting, self._making_room:  # those who come together want it done once
+                if len(self._twins) >= self._most:
+                    self._make_room()
+        with waiting if len(self._twins) >= self._most else nullcontext(), self._changed:
+            self._changed.wait_for(lambda: what in self._twins or len(self._twins) < self._most)
+            if what in self._twins:
+                self._twins[what].append(job)
                 raise Twin
-            self._twins[content] = []
-        try:
-            yield
-        finally:
-            with self._lock:
-                twins = self._twins.pop(content)
-            for twin in twins:
-                self._hand_back(twin)
+            self._twins[what] = []
+            job.claim = what
+
+    def release(self, job: Job) -> None:
+        """What ``job`` claimed, if it did, is recorded or given up."""
+        if job.claim is None:
+            return
+        with self._changed:
+            twins = self._twins.pop(job.claim)
+            self._changed.notify()
+        job.claim = None
+        for twin in twins:
+            self._hand_back(twin)
 
 
 class Budget:
@@ -83,7 +104,7 @@ class Budget:
     @contextmanager
     def take(self, size: int) -> Iterator[None]:
         """Hold ``size`` bytes; waits, for uploads in flight at most, until that many are free."""
-        with self._changed:
+        with waiting if self._left < size else nullcontext(), self._changed:
             self._changed.wait_for(lambda: self._left >= size)
             self._left -= size
         try:
@@ -117,10 +138,11 @@ class Worker:
         self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
-        self._in_flight = InFlight(queue.soon)
+        self._in_flight = InFlight(settings.upload.workers, make_room=recorder.keep_all, hand_back=queue.soon)
         self._budget = Budget(MOST_BYTES)
         self._log = structlog.get_logger()
         self._said: OrderedDict[object, None] = OrderedDict()
+        self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
 
     def run(self) -> None:
         """Work until the queue is stopped."""
@@ -130,11 +152,11 @@ class Worker:
     def handle_one(self, job: Job) -> None:
         """One job's whole way, and back to the queue or out of it."""
         ticket = job.ticket
-        hand_back = self._handle(job, ticket)
+        go_on = self._handle(job, ticket)
         if ticket and not ticket.spent:
             self._pace.give_back(ticket)
             self._queue.wake()
-        hand_back()
+        go_on()
 
     def sign_in(self) -> None:
         """Try for a token, so that wrong credentials are said, and found mended, when no picture is there to try."""
@@ -148,18 +170,20 @@ class Worker:
         else:
             self._succeeded(ticket)
 
-    def _handle(self, job: Job, ticket: Ticket | None) -> Callable[[], None]:
-        """One job's whole way. Returns how it goes back to the queue, or leaves it."""
+    def _handle(self, job: Job, ticket: Ticket | None) -> Next:
+        """One job's whole way, as far as it goes without a wait for a record. Returns where it goes from here."""
         path = job.drop.path
         try:
             with picture.parent_of(str(job.drop.watch.path), path) as (folder, name):
-                finished = self._advance(job, ticket, folder, name)
+                return self._advance(job, ticket, folder, name)
         except NotAFile:
             self._log.debug("gone", path=path)
-            finished = job.entry is None or self._recorder.keep(job.entry)
+            if job.entry:
+                job.entry.beside = job.entry.cleared = True
+                return partial(self._record, job, job.entry)
         except Changed:
             self._log.debug("changed_while_read", path=path)
-            finished = self._park(job, None, self._settings.upload.settle_seconds)
+            self._park(job, None, self._settings.upload.settle_seconds)
         except (NeedsTicket, SetupFault, Throttled):
             return partial(self._queue.back, job)
         except Twin:
@@ -174,98 +198,97 @@ class Worker:
                 path, "warning", "cannot_read", path=path, reason=error.strerror,
                 hint="Let larkdrop's user read it; every rescan looks again.",
             )  # fmt: skip
-            finished = True
         except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
             self._say(
                 type(error), "error", "unexpected", path=path, reason=repr(error),
                 hint="This is a bug of larkdrop; please report it. The file is tried again.",
             )  # fmt: skip
             return partial(self._retry, job)
-        return partial(self._queue.done if finished else self._retry, job)
+        return partial(self._queue.done, job)
 
-    def _advance(self, job: Job, ticket: Ticket | None, folder: int, name: str) -> bool:
-        """Settle, inspect, known content?, upload, record. True where nothing is left to do."""
+    def _advance(self, job: Job, ticket: Ticket | None, folder: int, name: str) -> Next:
+        """Settle, inspect, known content?, upload. Returns where the job goes from here."""
         drop = job.drop
         stamp = picture.stamp(folder, name)
         if self._recorder.is_bare(drop.path, stamp):
-            return True
+            return partial(self._queue.done, job)
         if job.entry and job.entry.stamp == stamp:
-            return self._recorder.write(job.entry, folder, name)
-        if job.entry:
-            self._recorder.keep(job.entry)
+            return partial(self._record, job, job.entry)
+        if job.entry:  # of what the file was before
+            job.entry.beside = job.entry.cleared = True
+            self._recorder.record(job.entry, kept=lambda: None, then=lambda _finished: None)
             job.entry = None
-        if proven := sidecar.proven(folder, name):
-            job.entry = Entry(drop.path, drop.watch, stamp, proven, logged=True, beside=True)
-            return self._recorder.write(job.entry, folder, name)
+        there, proven = sidecar.look(folder, name, stamp)
+        if proven:
+            return partial(self._record, job, _recorded_before(drop, stamp, proven))
         with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
             read = picture.read(folder, name, limits.MAX_BYTES)
             quiet = drop.quiet_for(read.stamp)
             needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
             if quiet < needed:
-                return self._park(job, read.stamp, needed - max(0.0, quiet))
-            beside = self._vouched(folder, name, read)
-            if not beside:
-                return self._answer(job, ticket, folder, name, read)
-        job.entry = Entry(drop.path, drop.watch, read.stamp, beside, logged=True, beside=True)
-        return self._recorder.write(job.entry, folder, name)
+                self._park(job, read.stamp, needed - max(0.0, quiet))
+                return partial(self._queue.done, job)
+            beside = self._vouched(folder, name, read) if there else None
+            entry = _recorded_before(drop, read.stamp, beside) if beside else self._answer(job, ticket, name, read)
+        return partial(self._record, job, entry)
 
-    def _answer(self, job: Job, ticket: Ticket | None, folder: int, name: str, read: Picture) -> bool:
-        """Find the one true answer for what was read, and record it."""
+    def _record(self, job: Job, entry: Entry) -> None:
+        job.entry = entry
+        self._recorder.record(entry, kept=partial(self._in_flight.release, job), then=partial(self._recorded, job))
+
+    def _recorded(self, job: Job, finished: bool) -> None:  # noqa: FBT001 - the recorder's word
+        self._in_flight.release(job)
+        if finished:
+            self._queue.done(job)
+        else:
+            self._retry(job)
+
+    def _answer(self, job: Job, ticket: Ticket | None, name: str, read: Picture) -> Entry:
+        """Find the one true answer for what was read."""
         drop, lark = job.drop, self._settings.lark
         content = Content(lark.base_url, lark.scope, lark.api, drop.watch.image_type, read.sha256)
-        record = Record(
-            status="uploaded", file=name, image_type=drop.watch.image_type, api=lark.api, app_id=lark.app_id,
-            sha256=read.sha256, size=read.stamp.size, mtime_ns=read.stamp.mtime_ns, format=read.shape.format,
-            width=read.shape.width, height=read.shape.height, at=now(), attempts=0, reused=False, log_id="",
+        made = partial(
+            Record, file=name, image_type=drop.watch.image_type, api=lark.api, app_id=lark.app_id, sha256=read.sha256,
+            size=read.stamp.size, mtime_ns=read.stamp.mtime_ns, format=read.shape.format, width=read.shape.width,
+            height=read.shape.height,
         )  # fmt: skip
-        job.entry = Entry(drop.path, drop.watch, read.stamp, record)
-        with ExitStack() as claim:
-            try:
-                self._find_key(job, job.entry, ticket, content, read, claim)
-            except PictureFault as fault:
-                job.entry.record = replace(
-                    record, status="rejected", at=now(), attempts=job.calls, log_id=fault.log_id, error_code=fault.code,
-                    error_message=fault.message, error_hint=fault.hint,
-                )  # fmt: skip
-                self._log.warning(
-                    "rejected", path=drop.path, reason=fault.message, code=fault.code, hint=fault.hint,
-                    log_id=fault.log_id or None,
-                )  # fmt: skip
-            except BaseException:
-                job.entry = None
-                raise
-            return self._recorder.write(job.entry, folder, name)
+        try:
+            found = self._find_key(job, ticket, content, read)
+        except PictureFault as fault:
+            self._log.warning(
+                "rejected", path=drop.path, reason=fault.message, code=fault.code, hint=fault.hint,
+                log_id=fault.log_id or None,
+            )  # fmt: skip
+            record = made(
+                status="rejected", at=now(), attempts=job.calls, reused=False, log_id=fault.log_id,
+                error_code=fault.code, error_message=fault.message, error_hint=fault.hint,
+            )  # fmt: skip
+            return Entry(drop.path, drop.watch, read.stamp, record)
+        except BaseException:
+            self._in_flight.release(job)
+            raise
+        reused = isinstance(found, Known)
+        record = made(
+            status="uploaded", image_key=found.image_key, at=now(), attempts=0 if reused else job.calls, reused=reused,
+            log_id=found.log_id,
+        )  # fmt: skip
+        log_id = None if reused else found.log_id or None
+        self._log.info(record.event, path=drop.path, image_key=found.image_key, log_id=log_id)
+        return Entry(drop.path, drop.watch, read.stamp, record, None if reused else content)
 
-    def _find_key(
-        self, job: Job, entry: Entry, ticket: Ticket | None, content: Content, read: Picture, claim: ExitStack
-    ) -> None:
-        """Put the key into ``entry``: a known one, or a new one from Lark. Raises PictureFault where there is none."""
+    def _find_key(self, job: Job, ticket: Ticket | None, content: Content, read: Picture) -> Known | Uploaded:
+        """The known key of what was read, or a new one from Lark. Raises PictureFault where there is none."""
         inspect(read)
         dedupe = self._settings.upload.dedupe
-        if dedupe and self._reuse(entry, content):
-            return
+        self._in_flight.claim(content if dedupe else job, job)
+        if dedupe and (known := self._cache.get(content)):
+            self._in_flight.release(job)  # the key is safe, so no twin waits for this record
+            return known
         if ticket is None:
             raise NeedsTicket
-        if dedupe:
-            claim.enter_context(self._in_flight.claim(content, job))
-            if self._reuse(entry, content):  # a twin was recorded between the look and the claim
-                return
         if not self._recorder.keeps_keys:
             raise MomentFault("keys can't be kept now, so none is asked for")
-        answered = self._upload(job, ticket, read.content)
-        entry.content = content
-        entry.record = replace(
-            entry.record, image_key=answered.image_key, log_id=answered.log_id, attempts=job.calls, at=now()
-        )
-        self._log.info("uploaded", path=entry.path, image_key=answered.image_key, log_id=answered.log_id or None)
-
-    def _reuse(self, entry: Entry, content: Content) -> bool:
-        known = self._cache.get(content)
-        if known is None:
-            return False
-        entry.record = replace(entry.record, image_key=known.image_key, log_id=known.log_id, reused=True)
-        self._log.info("reused", path=entry.path, image_key=known.image_key)
-        return True
+        return self._upload(job, ticket, read.content)
 
     def _upload(self, job: Job, ticket: Ticket, image: bytes) -> Uploaded:
         """One call, and what it teaches the pace. Raises whose fault it was."""
@@ -289,6 +312,7 @@ class Worker:
             self._queue.wake()
 
     def _failed(self, ticket: Ticket, fault: LarkdropError, job: Job | None = None) -> None:
+        self.last_fault = (now(), fault)
         began = self._pace.failed(ticket, fault, first=job is not None and job.failures == 0)
         if began:
             say = self._log.error if began.person else self._log.warning
@@ -306,25 +330,25 @@ class Worker:
     def _retry(self, job: Job, fault: LarkdropError | None = None) -> None:
         """Back to the queue, with a pause that grows with the failures in a row."""
         job.failures += 1
+        job.fault = fault
         pause = self._backoff(job.failures, fault)
         if fault:
             say = self._log.warning if job.failures in WORTH_A_LINE else self._log.debug
             say("upload_failed", path=job.drop.path, failures=job.failures, retry_in=round(pause, 1), **_told(fault))
         self._queue.later(job, pause)
 
-    def _park(self, job: Job, stamp: Stamp | None, seconds: float) -> bool:
+    def _park(self, job: Job, stamp: Stamp | None, seconds: float) -> None:
         """Leave the file to settle, to be looked at once it has been as it is now for ``seconds``."""
         drop = job.drop
         if stamp is None:
             try:
                 stamp = Stamp.of(os.lstat(drop.path))
             except OSError:
-                return True
+                return
         quiet = drop.quiet if drop.stamp == stamp else 0.0
         self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
         if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
             self._queue.overflowed = True
-        return True
 
     def _vouched(self, folder: int, name: str, read: Picture) -> Record | None:
         """The record beside the image, if it speaks of the very content that was read; its proof is then renewed."""
@@ -349,6 +373,10 @@ class Worker:
         if len(self._said) > MOST_SAID:
             self._said.popitem(last=False)
         getattr(self._log, "debug" if again else level)(event, **fields)
+
+
+def _recorded_before(drop: Drop, stamp: Stamp, record: Record) -> Entry:
+    return Entry(drop.path, drop.watch, stamp, record, kept=True, logged=True, beside=True)
 
 
 def inspect(read: Picture) -> None:

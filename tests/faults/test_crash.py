@@ -10,12 +10,13 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from larkdrop.folder.sidecar import name_for
+from larkdrop.keycache import Content, KeyCache
 from larkdrop.sandbox import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
@@ -218,6 +219,27 @@ def test_a_damaged_key_cache_is_set_aside(
         assert (daemon.state / "keys.sqlite3.damaged-1").exists()
 
 
+def test_a_damaged_key_cache_that_could_not_be_opened_anew_is_so_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart; but not after its end, when another may have it."""
+    content = Content("http://127.0.0.1", "cli_a", "image/v4", "message", "0" * 64)
+
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with KeyCache(tmp_path / "keys.sqlite3") as cache:
+        with closing(sqlite3.connect(cache.path)) as other:
+            other.execute("DROP TABLE keys")
+        with monkeypatch.context() as broken:
+            broken.setattr(sqlite3, "connect", fail)
+            with pytest.raises(sqlite3.OperationalError):
+                cache.get(content)
+        assert cache.get(content) is None
+    with pytest.raises(sqlite3.ProgrammingError):
+        cache.get(content)
+
+
 def settled(daemon: Daemon, lark: Sandbox, *numbers: int) -> list[Path]:
     """Pictures that are done, and the daemon ended."""
     paths = [daemon.drop(f"{n}.png", picture(n, "BMP")) for n in numbers]
@@ -354,6 +376,7 @@ def test_after_upload(
         shutil.rmtree(done)
 
 
+@pytest.mark.slow
 def test_kills_while_pictures_are_moved(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """Killed between any two steps of a move: every content arrives once, with its true sidecar, and nothing stays."""
     unlimited(lark)

@@ -99,9 +99,11 @@ class Promise(RuleBasedStateMachine):
                 self.break_step(crash, stack, cache, results)
             pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, backoff=lambda _: 1)
             queue = DropQueue(pace)
+            recorder = Recorder(self.settings.watch, cache, results)
+            recorder.stop()  # it records what waits, and returns
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), pace=pace, client=self.lark, cache=cache,
-                recorder=Recorder(cache, results), backoff=Backoff(0.01, 0.01),
+                recorder=recorder, backoff=Backoff(0.01, 0.01),
             )  # fmt: skip
             for drop in scan(self.settings.watch[0], left_before=float("inf"), unreadable=lambda *_: None):
                 queue.put_backlog(drop)
@@ -110,6 +112,7 @@ class Promise(RuleBasedStateMachine):
                     job = queue.take()
                     assert job
                     worker.handle_one(job)
+                    recorder.run(job.drop.watch)
             except Crash:
                 self.lost_calls += crash == "after the call"
 
@@ -120,7 +123,7 @@ class Promise(RuleBasedStateMachine):
             raise Crash
 
         target: Any = {"key cache": cache, "result log": results, "sidecar": sidecar}[crash]
-        name = {"key cache": "put", "result log": "append", "sidecar": "_publish"}[crash]
+        name = {"key cache": "put", "result log": "append", "sidecar": "_draft"}[crash]
         before: Callable[..., Any] = getattr(target, name)
         self.lost_calls += crash == "key cache" and self.would_call()
 

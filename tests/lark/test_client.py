@@ -28,6 +28,7 @@ def client(lark: Sandbox, **changes: Any) -> Client:
         "app_id": lark.app_id,
         "app_secret": lark.app_secret,
         "read_timeout": 0.5,
+        "connect_timeout": 600,
     } | changes
     return Client(Lark(**settings))
 

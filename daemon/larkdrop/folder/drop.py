@@ -44,9 +44,19 @@ def ignored(watch: Watch, name: str) -> bool:
     return _matcher(watch.ignore).match(name) is not None
 
 
+def ignored_by(watch: Watch, name: str) -> str | None:
+    """The first pattern by which a file or folder of this name is left alone."""
+    return next((pattern for pattern in watch.ignore if _matcher((pattern,)).match(name)), None)
+
+
 def wanted(watch: Watch, name: str) -> bool:
     """Whether a file of this name is to be taken."""
-    return not sidecar.is_ours(name) and _matcher(watch.patterns).match(name) is not None and not ignored(watch, name)
+    everything = watch.patterns == ("*",)
+    return (
+        not sidecar.is_ours(name)
+        and (everything or _matcher(watch.patterns).match(name) is not None)
+        and not ignored(watch, name)
+    )
 
 
 def in_ignored(watch: Watch, folder: str) -> bool:

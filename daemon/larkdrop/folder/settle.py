@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.folder.shape import End, Shape
+from larkdrop.progress import waiting
 
 # Seconds of quiet after which a picture that is cut short is given up until it changes.
 CUT_SECONDS = 60.0
@@ -58,6 +60,17 @@ class Settle:
                 self._changed.notify()
         return True
 
+    def count(self, watch: Watch) -> int:
+        """How many files of a folder are held."""
+        with self._changed:
+            return sum(drop.watch == watch for drop, _, _ in self._since.values())
+
+    def until(self, path: str) -> float | None:
+        """When a file that is held is looked at again, in monotonic seconds; None where it is not held."""
+        with self._changed:
+            held = self._since.get(path)
+        return held[1] + held[2] if held else None
+
     def forget(self, path: str) -> None:
         """The file was finished, or is gone."""
         with self._changed:
@@ -95,5 +108,6 @@ class Settle:
                         ready.append(self._since.pop(path))
                 if ready:
                     return ready
-                self._changed.wait(self._due[0][0] - now if self._due else None)
+                with waiting:
+                    self._changed.wait(self._due[0][0] - now if self._due else None)
         return []

@@ -7,8 +7,13 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
+from larkdrop.folder.picture import Stamp
+from larkdrop.progress import aside
 from larkdrop.record import Record
 
 SUFFIX = ".lark.json"
@@ -17,6 +22,8 @@ NAME_MAX = 255
 # Hex digits of a name's hash: in the sidecar name of a name too long to take the suffix, and in temp names.
 SHORT_HASH = 16
 LARGEST = 64 * 1024
+# What file systems answer that have no files without a name.
+NO_NAMELESS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 # Every sidecar of ours begins with this, so that a cut one can be told from a stranger's file.
 OPENING = '{\n  "schema": 1,\n  "status": "'
 
@@ -52,23 +59,27 @@ def is_temp(name: str) -> bool:
     return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
 
 
-def proves(image: os.stat_result, beside: os.stat_result) -> bool:
-    """Whether two stats alone show that the sidecar speaks of this very state of the image.
+def proves(mtime_ns: int, ctime_ns: int, beside: os.stat_result) -> bool:
+    """Whether two stats alone show that the sidecar speaks of this very state of the image, given its two times.
 
     The sidecar was given the image's mtime, and the kernel stamped its ctime after the image's last change. Equal
     ctimes prove nothing: the image may have changed again within the file system's tick.
     """
-    return beside.st_mtime_ns == image.st_mtime_ns and beside.st_ctime_ns > image.st_ctime_ns
+    return beside.st_mtime_ns == mtime_ns and beside.st_ctime_ns > ctime_ns
 
 
-def proven(folder: int, name: str) -> Record | None:
-    """The record beside the image ``name`` where two stats prove that it speaks of this very state of it."""
+def look(folder: int, name: str, image: Stamp) -> tuple[bool, Record | None]:
+    """Whether the image ``name`` has a sidecar, and its record where two stats prove that it speaks of ``image``."""
     try:
-        image = os.stat(name, dir_fd=folder, follow_symlinks=False)
         beside = os.stat(name_for(name), dir_fd=folder, follow_symlinks=False)
-        return read(folder, name) if proves(image, beside) else None
+    except OSError:
+        return False, None
+    if not proves(image.mtime_ns, image.ctime_ns, beside):
+        return True, None
+    try:
+        return True, read(folder, name)
     except (OSError, Foreign):
-        return None
+        return True, None
 
 
 def read(folder: int, name: str) -> Record | None:
@@ -104,32 +115,127 @@ def write(folder: int, name: str, record: Record) -> None:
 
     Raises Foreign where the place is taken by a file that is not ours, OSError where it can't be written.
     """
-    place = name_for(name)
-    replace = exists(folder, place)
-    if replace:
-        read(folder, name)
-    temp, file = open_temp(folder, place, os.fstat(folder).st_mode & 0o666)
+    for error in write_all(folder, {name: record}).values():
+        raise error
+
+
+def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign | OSError]:
+    """Put records beside images of the open folder, by the images' names, at the price of one fsync of the folder.
+
+    Returns those that ``write`` would raise; raises OSError where it concerns them all.
+    """
+    mode = os.fstat(folder).st_mode & 0o666
+    failed: dict[str, Foreign | OSError] = {}
+    drafts: list[_Draft] = []
+
+    def each(step: Callable[[_Draft], None]) -> None:
+        for draft in drafts:
+            if draft.name not in failed:
+                try:
+                    step(draft)
+                except (OSError, Foreign) as error:
+                    failed[draft.name] = error
+
     try:
-        try:
-            _write_all(file, json.dumps(record.fields(), indent=2).encode("ascii") + b"\n")
-            os.utime(file, ns=(record.mtime_ns, record.mtime_ns))
-            os.fsync(file)
-        finally:
-            os.close(file)
-        _publish(folder, temp, place, replace=replace)
+        for name, record in records.items():
+            try:
+                drafts.append(_draft(folder, name, record, mode))
+            except (OSError, Foreign) as error:
+                failed[name] = error
+        # All are begun before the first is waited for, so that they fit into one commit of the file system.
+        each(lambda draft: os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED))
+        with aside:
+            each(lambda draft: os.fsync(draft.file))
+        each(lambda draft: _publish(folder, draft))
+        if len(failed) < len(records):
+            with aside:
+                os.fsync(folder)
+    finally:
+        for draft in drafts:
+            os.close(draft.file)
+            if draft.temp:
+                with suppress(OSError):
+                    os.unlink(draft.temp, dir_fd=folder)
+    return failed
+
+
+@dataclass(eq=False)
+class _Draft:
+    """A sidecar that is written, and does not bear its name yet. ``temp`` is empty while it has no name at all."""
+
+    name: str
+    file: int
+    temp: str = ""
+
+
+def _draft(folder: int, name: str, record: Record, mode: int) -> _Draft:
+    try:
+        draft = _Draft(name, os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=folder))
+    except OSError as error:
+        if os.fstat(folder).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from error
+        if error.errno not in NO_NAMELESS_FILES:
+            raise
+        temp, file = open_temp(folder, name_for(name), mode)
+        draft = _Draft(name, file, temp)
+    try:
+        text = _pretty(record.fields())
+        while text:
+            text = text[os.write(draft.file, text) :]
+        os.utime(draft.file, ns=(record.mtime_ns, record.mtime_ns))
     except BaseException:
-        with suppress(OSError):
-            os.unlink(temp, dir_fd=folder)
+        os.close(draft.file)
+        if draft.temp:
+            with suppress(OSError):
+                os.unlink(draft.temp, dir_fd=folder)
         raise
-    os.fsync(folder)
+    return draft
+
+
+def _pretty(fields: dict[str, Any]) -> bytes:
+    """A field a line, as ``indent=2`` has it, for which json leaves its fast encoder."""
+    if "error" in fields:
+        return json.dumps(fields, indent=2).encode("ascii") + b"\n"
+    return b"{\n  " + json.dumps(fields, separators=(",\n  ", ": "))[1:-1].encode("ascii") + b"\n}\n"
+
+
+def _publish(folder: int, draft: _Draft) -> None:
+    """Give a draft its name: by a link, which fails where a file is there; a sidecar of ours is replaced."""
+    place = name_for(draft.name)
+    try:
+        _link(folder, draft, place)
+    except FileExistsError:
+        read(folder, draft.name)
+        if not draft.temp:
+            temp = temp_for(place)
+            with suppress(FileNotFoundError):
+                os.unlink(temp, dir_fd=folder)
+            _link(folder, draft, temp)
+            draft.temp = temp
+    except OSError as error:
+        if not draft.temp or error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            raise
+    else:
+        return
+    os.rename(draft.temp, place, src_dir_fd=folder, dst_dir_fd=folder)
+    draft.temp = ""
+
+
+def _link(folder: int, draft: _Draft, name: str) -> None:
+    if draft.temp:
+        os.link(draft.temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    else:
+        os.link(f"/proc/self/fd/{draft.file}", name, dst_dir_fd=folder, follow_symlinks=True)
+
+
+def temp_for(place: str) -> str:
+    """The temp name of the file that becomes ``place``: one each, since a path is worked on by one thread at a time."""
+    return f"{TEMP_PREFIX}{hashlib.sha256(os.fsencode(place)).hexdigest()[:SHORT_HASH]}{TEMP_SUFFIX}"
 
 
 def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
-    """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed.
-
-    Each place has one temp name, since only one worker at a time works on a path.
-    """
-    temp = f"{TEMP_PREFIX}{hashlib.sha256(os.fsencode(place)).hexdigest()[:SHORT_HASH]}{TEMP_SUFFIX}"
+    """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed."""
+    temp = temp_for(place)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return temp, os.open(temp, flags, mode, dir_fd=folder)
@@ -159,24 +265,3 @@ def exists(folder: int, place: str) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _publish(folder: int, temp: str, place: str, *, replace: bool) -> None:
-    """Give the temp file its name. A first sidecar is linked, which fails where a stranger's file came first."""
-    if not replace:
-        try:
-            os.link(temp, place, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-        except FileExistsError as error:
-            raise Foreign(place) from error
-        except OSError as error:
-            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
-                raise
-        else:
-            os.unlink(temp, dir_fd=folder)
-            return
-    os.rename(temp, place, src_dir_fd=folder, dst_dir_fd=folder)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import termios
 import time
 import warnings
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -19,9 +22,10 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.api import BaseObserver, ObservedWatch
-from watchdog.observers.inotify import InotifyFullEmitter
+from watchdog.observers.api import BaseObserver, EventQueue, ObservedWatch
+from watchdog.observers.inotify import InotifyFullEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
+    DEFAULT_EVENT_BUFFER_SIZE,
     CallbackId,
     InotifyConstants,
     InotifyEvent,
@@ -32,9 +36,11 @@ from watchdog.observers.inotify_c import (
 )
 
 from larkdrop.config import Watch
+from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, belongs, in_ignored
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.folder.picture import Stamp
+from larkdrop.progress import Look
 
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
@@ -85,9 +91,26 @@ class _Descriptor(InotifyFD):
         super().__init__()
         self.name = "inotify"
         self._finder = finder
+        self._handled = 0
+        self.handlers: dict[bytes, _Handler] = {}  # by watched folder
         self.short = False
 
+    def look(self) -> tuple[bool, int]:
+        """Whether the kernel holds events that were not read, and how many were."""
+        held = array("i", [0])
+        fcntl.ioctl(self._inotify_fd, termios.FIONREAD, held)
+        return held[0] > 0, self._handled
+
+    def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
+        """Without those of larkdrop's own files, which are most."""
+        return [
+            event
+            for event in super().read_events(event_buffer_size=event_buffer_size)
+            if not sidecar.is_ours(os.fsdecode(event.name))
+        ]
+
     def handle_event(self, event: InotifyEvent) -> None:
+        self._handled += 1
         super().handle_event(event)
         if event.is_queue_overflow:
             self._finder.lost()
@@ -101,8 +124,31 @@ class _Descriptor(InotifyFD):
             raise
 
 
+class _Group(InotifyWatchGroup):
+    """Hands what happens to files over at once: watchdog would pass each event through two more threads."""
+
+    def on_event(self, event: InotifyEvent) -> None:
+        if event.is_directory or not event.name:
+            super().on_event(event)
+            return
+        with self._lock:
+            path = self._build_event_source_path(event) if self.is_active else None
+        if path and event.name.startswith(b"#") and not os.path.lexists(path):
+            return  # a file without a name was closed, which the kernel calls by its inode: a sidecar, as a rule
+        if path and isinstance(self._inotify_fd, _Descriptor):
+            self._inotify_fd.handlers[self.path].file(os.fsdecode(path), begun=event.is_create)
+
+
 class _Emitter(InotifyFullEmitter):
     """Without IN_MOVED_FROM: watchdog would hold every later event back for 0.5 s to look for the other half."""
+
+    def on_thread_start(self) -> None:
+        self._inotify = _Group(
+            self._inotify_fd,
+            os.fsencode(self.watch.path),
+            is_recursive=self.watch.is_recursive,
+            event_mask=self.get_event_mask_from_filter(),
+        )
 
     def get_event_mask_from_filter(self) -> Mask:
         return Mask(super().get_event_mask_from_filter() & ~InotifyConstants.IN_MOVED_FROM)
@@ -113,6 +159,15 @@ class _Observer(BaseObserver):
         self.descriptor = _Descriptor(finder)
         super().__init__(_Emitter, inotify_fd=self.descriptor)
         self.name = "observer"
+        self._dispatched = 0
+
+    def look(self) -> tuple[bool, int]:
+        """Whether events wait to be looked at, and how many were."""
+        return not self.event_queue.empty(), self._dispatched
+
+    def dispatch_events(self, event_queue: EventQueue) -> None:
+        self._dispatched += 1
+        super().dispatch_events(event_queue)
 
     def on_thread_start(self) -> None:
         self.descriptor.start()
@@ -136,9 +191,14 @@ class _Handler(FileSystemEventHandler):
         if event.is_directory:
             if self.watch.recursive and not in_ignored(self.watch, path):
                 self.finder.look(self.watch, path)
-        elif not belongs(self.watch, path):
-            pass
-        elif isinstance(event, FileCreatedEvent):
+        else:
+            self.file(path, begun=isinstance(event, FileCreatedEvent))
+
+    def file(self, path: str, *, begun: bool) -> None:
+        """A file appeared, or was closed or renamed in."""
+        if not belongs(self.watch, path):
+            return
+        if begun:
             try:
                 stamp = Stamp.of(os.lstat(path))
             except OSError:
@@ -186,6 +246,10 @@ class Watcher:
             self._observer.stop()
             self._observer.join()
 
+    def looks(self) -> dict[str, Look]:
+        """The parts to be watched over."""
+        return {"inotify": self._observer.descriptor.look, "observer": self._observer.look} if self._observer else {}
+
     def check(self) -> None:
         """Notice folders that were removed, renamed, unmounted or mounted over, and watch them again."""
         for watch, root in self._roots.items():
@@ -217,9 +281,11 @@ class Watcher:
         if self._observer is None:
             self._finder.short_of_watches(watch)
             return
+        handler = _Handler(watch, self._finder)
+        self._observer.descriptor.handlers[os.fsencode(watch.path)] = handler
         try:
             root.watched = self._observer.schedule(
-                _Handler(watch, self._finder), str(watch.path), recursive=watch.recursive, event_filter=EVENTS
+                handler, str(watch.path), recursive=watch.recursive, event_filter=EVENTS
             )
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EMFILE}:

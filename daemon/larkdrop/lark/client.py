@@ -8,22 +8,29 @@ from __future__ import annotations
 import json
 import math
 import secrets
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.wait import wait_for_read
 
 from larkdrop import __version__
 from larkdrop.config import Lark
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
+from larkdrop.progress import waiting
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}
@@ -55,24 +62,81 @@ class Token:
         return "Token(…)"
 
 
+AGENT = f"larkdrop/{__version__}"
+
+
+# Bytes up to which joining a body's pieces costs less than sending them one by one.
+JOINED = 1024 * 1024
+# Bytes that a socket takes at once, without a wait for the other side.
+UNNOTICED = 16 * 1024
+# Of all bodies; what a picture holds by chance differs from it.
+BOUNDARY = secrets.token_hex(16)
+
+
 class Body:
-    """A multipart/form-data body around a picture's bytes, sent piece by piece without copying them."""
+    """A multipart/form-data body around a picture's bytes; those of a large one are not copied."""
 
     def __init__(self, image: bytes, image_type: str) -> None:
-        boundary = secrets.token_hex(16)
         head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="image_type"\r\n\r\n{image_type}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image_type"\r\n\r\n{image_type}\r\n'
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="image.jpg"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
-        self._pieces = (head.encode("ascii"), image, f"\r\n--{boundary}--\r\n".encode("ascii"))
-        self.content_type = f"multipart/form-data; boundary={boundary}"
+        pieces = (head.encode("ascii"), image, f"\r\n--{BOUNDARY}--\r\n".encode("ascii"))
+        self._pieces = (b"".join(pieces),) if len(image) <= JOINED else pieces
+        self.content_type = f"multipart/form-data; boundary={BOUNDARY}"
 
     def __len__(self) -> int:
         return sum(map(len, self._pieces))
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._pieces)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How the host answered."""
+
+    seconds: float  # that it took
+    clock_ahead: float | None  # seconds by which this machine's clock is ahead, where the host tells
+    proxy: str | None  # the proxy's host
+
+
+class _InTurn(HTTPConnection):
+    """Marks its waits as such, so that other workers get on meanwhile."""
+
+    def connect(self) -> None:
+        with waiting:
+            super().connect()
+
+    def send(self, data: Any) -> None:
+        if len(data) > UNNOTICED:
+            waiting.begin()  # until the answer comes, since between the two is next to nothing to do
+        try:
+            super().send(data)
+        except BaseException:
+            waiting.end()
+            raise
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3 itself has it
+        # Only a plain or an SSL socket tells by itself whether something is there to read.
+        if isinstance(self.sock, socket.socket) and not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
+            with waiting:
+                if not wait_for_read(self.sock, self.timeout):
+                    raise TimeoutError
+        return super().getresponse()
+
+
+class _SecureInTurn(_InTurn, HTTPSConnection):
+    pass
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One thread's connection for one address, as requests settled it: through which proxy, with which certificates."""
+
+    pool: urllib3.HTTPConnectionPool
+    target: str  # what stands in the request line
 
 
 class Client:
@@ -86,22 +150,39 @@ class Client:
         fixed = settings.tenant_access_token.get_secret_value()
         self._token = Token(fixed, float("inf"), float("inf")) if fixed else None
         self._fixed = bool(fixed)
+        self._tries = Retrying(
+            stop=stop_after_attempt(1 if fixed else 2), retry=retry_if_exception_type(TokenFault), reraise=True
+        )
 
     def upload(self, image: bytes, image_type: str) -> Uploaded:
         """Upload a picture's bytes (at most 10 MB) as ``message`` or ``avatar`` image.
 
         A dead token is renewed and the picture sent once more. Raises PictureFault, MomentFault or SetupFault.
         """
-        tries = Retrying(
-            stop=stop_after_attempt(1 if self._fixed else 2), retry=retry_if_exception_type(TokenFault), reraise=True
-        )
         try:
-            return tries(self._upload_once, image, image_type)
+            return self._tries(self._upload_once, image, image_type)
         except TokenFault as fault:
             message = "the token was refused again right after it was renewed"
             if self._fixed:
                 message = "the tenant_access_token is refused; it lives for 2 hours at most"
             raise SetupFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
+
+    def reach(self) -> Reached:
+        """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
+        session, began = self._session(), self._clock()
+        timeout = (self._settings.connect_timeout, self._settings.read_timeout)
+        try:
+            with session.head(self._settings.base_url, timeout=timeout, allow_redirects=False) as response:
+                date = response.headers.get("Date", "")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _transport_fault(error) from error
+        proxy = requests.utils.select_proxy(self._settings.base_url, session.proxies)
+        try:
+            ahead = time.time() - parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            ahead = None
+        host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname if proxy else None
+        return Reached(self._clock() - began, ahead, host)
 
     def sign_in(self) -> None:
         """Make sure of a token. Raises MomentFault or SetupFault."""
@@ -128,8 +209,9 @@ class Client:
         if token and now < token.renew_at:
             return token
         usable = token is not None and now < token.ends_at
-        if not self._renewing.acquire(blocking=not usable) and token:
-            return token
+        with nullcontext() if usable else waiting:
+            if not self._renewing.acquire(blocking=not usable) and token:
+                return token
         try:
             if self._token is None or self._token is token:
                 self._token = self._fetch_token()
@@ -162,18 +244,11 @@ class Client:
         self, path: str, body: Body | bytes, headers: dict[str, str], *, upload: bool
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Everything else is raised as a fault."""
-        timeout = (self._settings.connect_timeout, self._settings.read_timeout)
+        timeout = urllib3.Timeout(connect=self._settings.connect_timeout, read=self._settings.read_timeout)
         try:
-            with self._session().post(
-                self._settings.base_url + path,
-                data=body,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                text = response.raw.read(LONGEST_ANSWER, decode_content=True)
-                status, answered = response.status_code, response.headers
+            with closing(self._send(path, body, headers, timeout)) as response:
+                text = response.read(LONGEST_ANSWER, decode_content=True)
+                status, answered = response.status, response.headers
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _transport_fault(error) from error
         log_id = answered.get("X-Tt-Logid", "")
@@ -189,6 +264,31 @@ class Client:
             raise codes.fault(code, str(answer.get("msg", "")), log_id, upload=upload, retry_after=wait)
         return answer, log_id
 
+    def _send(
+        self, path: str, body: Body | bytes, headers: dict[str, str], timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        """One POST by this thread's connection; a redirect is an answer like any other."""
+        line = self._line(path)
+        return line.pool.urlopen(
+            "POST", line.target, body, {"User-Agent": AGENT, **headers, "Content-Length": str(len(body))},
+            retries=False, redirect=False, assert_same_host=False, timeout=timeout, preload_content=False,
+        )  # fmt: skip
+
+    def _line(self, path: str) -> _Line:
+        """This thread's line to a path. requests settles it once, since Session.request() would for each call anew."""
+        lines: dict[str, _Line] = self._local.__dict__.setdefault("lines", {})
+        if path not in lines:
+            session, url = self._session(), self._settings.base_url + path
+            adapter = cast("HTTPAdapter", session.get_adapter(url))
+            request = requests.Request("POST", url).prepare()
+            verify = True if session.verify is None else session.verify
+            found = adapter.get_connection_with_tls_context(request, verify, session.proxies)
+            pool = cast("urllib3.HTTPConnectionPool", found)
+            adapter.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
+            pool.ConnectionCls = _SecureInTurn if pool.scheme == "https" else _InTurn
+            lines[path] = _Line(pool, adapter.request_url(request, session.proxies))
+        return lines[path]
+
     def _session(self) -> requests.Session:
         """This thread's session. What the environment says of proxies and certificates is settled once."""
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -197,7 +297,6 @@ class Client:
             settled = session.merge_environment_settings(self._settings.base_url, {}, None, None, None)
             session.proxies, session.verify = settled["proxies"], settled["verify"]
             session.trust_env = False
-            session.headers["User-Agent"] = f"larkdrop/{__version__}"
             session.mount("https://", HTTPAdapter(pool_connections=1, pool_maxsize=1))
             self._local.session = session
         return session
@@ -222,9 +321,10 @@ def _transport_fault(error: Exception) -> LarkdropError:
         )
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return SetupFault("base_url or the proxy's URL can't be used", hint="Check base_url and HTTPS_PROXY.")
-    if isinstance(error, requests.exceptions.ConnectTimeout):
+    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+    if isinstance(error, requests.exceptions.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError) and not refused:
         return MomentFault("no connection to Lark within connect_timeout")
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError) and not refused:
         return MomentFault("no answer from Lark within read_timeout")
     return MomentFault(f"the connection to Lark failed ({type(causes[-1]).__name__})")
 

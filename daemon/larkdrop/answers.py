@@ -1,0 +1,292 @@
+"""What people ask: is it well, why isn't mine uploaded, take that one again.
+
+The daemon answers through ``control``; without one, a command answers itself, from the folders and the key cache alone.
+What decides here is what decides for the worker: the rules stand in ``folder`` and ``lark``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from larkdrop.config import Settings, Watch
+from larkdrop.errors import LarkdropError, PictureFault
+from larkdrop.folder import picture, sidecar
+from larkdrop.folder.drop import Drop, belongs, ignored_by
+from larkdrop.folder.picture import Changed, NotAFile, Picture
+from larkdrop.folder.scan import scan
+from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.index import File, Index
+from larkdrop.intake import Intake
+from larkdrop.lark import limits
+from larkdrop.lark.pace import Pace
+from larkdrop.queue import DropQueue
+from larkdrop.record import Record
+from larkdrop.recorder import Recorder
+from larkdrop.worker import Worker, inspect
+
+
+@dataclass(frozen=True)
+class Live:
+    """The parts of a running daemon; ``since`` is when it started, in Unix seconds."""
+
+    since: float
+    queue: DropQueue
+    settle: Settle
+    intake: Intake
+    pace: Pace
+    recorder: Recorder
+    worker: Worker
+
+    def hold(self) -> dict[str, Any] | None:
+        """Why everything is held, as JSON."""
+        hold = self.pace.hold
+        return {**_fault(hold.reason), "since": _at(hold.since), "person": hold.person} if hold else None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Why a file is or isn't uploaded: ``state`` in one word, ``says`` in a sentence, ``hint`` what one could do."""
+
+    path: str
+    state: str
+    says: str
+    hint: str = ""
+    image_key: str = ""
+    same_as: tuple[str, ...] = ()  # other paths with the same content
+
+
+def index_of(settings: Settings) -> Index:
+    """The key cache's file, for reading."""
+    return Index(settings.state.dir / "keys.sqlite3")
+
+
+def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any]:
+    """Everything that ``larkdrop status`` shows, as JSON. Without a daemon, what waits is what has no sidecar."""
+    counts = index.counts()
+    folders, waiting = [], 0
+    rejected = list(rejected_of(index))
+    for watch in settings.watch:
+        path = str(watch.path)
+        waits = (
+            live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
+            if live
+            else {"waiting": sum(1 for _ in scan(watch, changed=False, unreadable=lambda *_: None))}
+        )
+        bad = sum(file.watch == path for file in rejected)
+        waiting += int(waits["waiting"])
+        folders.append({"path": path, "uploaded": counts.get((path, "uploaded"), 0), **waits, "rejected": bad})
+    today = datetime.now().astimezone()
+    spans = {f"{minutes}_min": timedelta(minutes=minutes) for minutes in (1, 5, 15)}
+    made: dict[str, Any] = {
+        "running": live is not None,
+        "pid": os.getpid() if live else None,
+        "since": _text(datetime.fromtimestamp(live.since).astimezone()) if live else None,
+        "folders": folders,
+        "calls": {
+            "today": index.uploads_since(f"{today:%Y-%m-%d}"),
+            "month": index.uploads_since(f"{today:%Y-%m}-01"),
+            "quota": settings.lark.calls_per_month or None,
+        },
+        "finished": dict(zip(spans, index.outcomes_since(*(today - span for span in spans.values())), strict=True)),
+        "held": live.hold() if live else None,
+        "troubles": [*live.recorder.troubles, *(f"list {path}" for path in live.intake.unreadable)] if live else [],
+        "last_rejected": {"path": rejected[-1].path, "at": rejected[-1].at, "reason": rejected[-1].error}
+        if rejected
+        else None,
+        "last_error": None,
+    }
+    if live and live.worker.last_fault:
+        at, fault = live.worker.last_fault
+        made["last_error"] = {"at": at, **_fault(fault)}
+    held = made["held"]
+    made["well"] = not ((held and held["person"]) or made["troubles"] or rejected or (waiting and not live))
+    return made
+
+
+def explain(path: str, settings: Settings, index: Index, live: Live | None) -> Answer:
+    """Why the file at an absolute path is or isn't uploaded."""
+    watch = watch_of(settings, path)
+    if watch is None:
+        folders = ", ".join(str(watch.path) for watch in settings.watch)
+        return Answer(path, "outside", "It is not in a watched folder.", f"Watched are {folders}.")
+    if answer := _left_alone(watch, path):
+        return answer
+    if live and (answer := _under_way(path, live)):
+        return answer
+    try:
+        with picture.parent_of(str(watch.path), path) as (folder, name):
+            _, record = sidecar.look(folder, name, picture.stamp(folder, name))
+            if record:
+                return _done(path, record, index)
+            read = picture.read(folder, name, limits.MAX_BYTES)
+            beside = _beside(folder, name)
+    except NotAFile:
+        return _gone(path, index)
+    except Changed:
+        return Answer(path, "writing", "It is being written to just now.")
+    except OSError as error:
+        return Answer(path, "unreadable", f"It can't be read: {error.strerror}.", "Let larkdrop's user read it.")
+    if beside and (beside.sha256, beside.size) == (read.sha256, read.stamp.size):
+        return _done(path, beside, index)
+    known = index.file(path)
+    if known and known.status == "uploaded" and known.sha256 == read.sha256:
+        hint = "" if beside is None else "The place of its sidecar is taken by another file."
+        return Answer(path, "uploaded", f"It is uploaded, without a sidecar: {known.image_key}.", hint, known.image_key)
+    return _to_come(Drop(path, watch), read, settings, live, changed=beside is not None)
+
+
+def retry(path: str, settings: Settings, live: Live | None) -> Answer:
+    """Forget that the file at an absolute path was rejected, and take it again."""
+    watch = watch_of(settings, path)
+    if watch is None or not belongs(watch, path):
+        return Answer(path, "outside", "It is not watched.", "`larkdrop explain` says why.")
+    try:
+        with picture.parent_of(str(watch.path), path) as (folder, name):
+            _, proven = sidecar.look(folder, name, picture.stamp(folder, name))
+            beside = _beside(folder, name)
+            if beside and beside.status == "uploaded" and proven:
+                return Answer(path, "uploaded", "It is uploaded already.", image_key=beside.image_key)
+            if beside and beside.status == "rejected":
+                sidecar.remove(folder, name)
+    except NotAFile:
+        return Answer(path, "missing", "There is no such file.")
+    except OSError as error:
+        hint = "Run it as larkdrop's user, or while larkdrop runs."
+        return Answer(path, "unreadable", f"Its sidecar can't be removed: {error.strerror}.", hint)
+    if live is None:
+        return Answer(path, "waiting", "It is taken when larkdrop runs.")
+    live.queue.put(Drop(path, watch, closed=True))
+    return Answer(path, "waiting", "It is taken again now.")
+
+
+def watch_of(settings: Settings, path: str) -> Watch | None:
+    """The watched folder that a path lies in."""
+    return next((watch for watch in settings.watch if Path(path).is_relative_to(watch.path)), None)
+
+
+def _left_alone(watch: Watch, path: str) -> Answer | None:
+    """Why the file is not taken at all, by its name or by the folders on the way."""
+    if belongs(watch, path):
+        return None
+    *folders, name = os.path.relpath(path, watch.path).split("/")
+    if folders and not watch.recursive:
+        return Answer(path, "ignored", f"{watch.path} is watched without its sub-folders.", "Set recursive = true.")
+    for part in (*folders, name):
+        if pattern := ignored_by(watch, part):
+            return Answer(
+                path, "ignored", f"{part} is ignored, by the pattern {pattern!r}.", "See ignore in the config."
+            )
+    if sidecar.is_ours(name):
+        return Answer(path, "ignored", "Its name is that of a file which larkdrop itself writes.", "Rename it.")
+    wanted = ", ".join(map(repr, watch.patterns))
+    return Answer(
+        path, "ignored", f"Its name matches none of the wanted patterns {wanted}.", "See patterns in the config."
+    )
+
+
+def _under_way(path: str, live: Live) -> Answer | None:
+    """Where in the daemon the file is just now."""
+    place, hold = live.queue.place(path), live.pace.hold
+    if place is None:
+        until = live.settle.until(path)
+        if until is None:
+            return None
+        says = f"It is being written, or its end is not there yet; it is looked at again {_when(until)}."
+        return Answer(path, "settling", says)
+    if place.where == "working":
+        return Answer(path, "uploading", "It is being uploaded just now.")
+    if hold:
+        says = f"Everything is held since {_clock(_moment(hold.since))}: {hold.reason}."
+        return Answer(path, "held", says, hold.reason.hint)
+    if place.where == "backoff":
+        fault, job = place.job.fault, place.job
+        why = f": {fault}" if fault else ""
+        times = "once" if job.failures == 1 else f"{job.failures} times in a row"
+        says = f"It failed {times}{why}. It is tried again {_when(job.due)}."
+        return Answer(path, "backoff", says, fault.hint if fault else "")
+    return Answer(path, "waiting", f"It waits behind {place.ahead} others.")
+
+
+def _done(path: str, record: Record, index: Index) -> Answer:
+    if record.status == "rejected":
+        says = f"It was rejected: {record.error_message}."
+        return Answer(path, "rejected", says, record.error_hint or "Mend or replace the file; it is then taken again.")
+    known = index.file(path)
+    same = tuple(index.same_content(known)) if known else ()
+    says = f"It was uploaded at {record.at}: {record.image_key}."
+    if same:
+        says += f" The same content is {', '.join(same)}."
+    return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
+
+
+def _gone(path: str, index: Index) -> Answer:
+    known = index.file(path)
+    if known is None or os.path.lexists(path):
+        says = "It is no regular file, or lies behind a link." if os.path.lexists(path) else "There is no such file."
+        return Answer(path, "missing", says)
+    where = {None: "It is gone", "": "It was deleted"}.get(known.place, f"It was moved to {known.place}")
+    if known.status == "rejected":
+        return Answer(path, "missing", f"{where}; it had been rejected: {known.error}.")
+    return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.", image_key=known.image_key)
+
+
+def _to_come(drop: Drop, read: Picture, settings: Settings, live: Live | None, *, changed: bool) -> Answer:
+    """What becomes of a file that no part has in hand, by the rules that the worker goes by."""
+    news = "It changed after its last outcome. " if changed else ""
+    needed = quiet_needed(drop, read.stamp.size, read.shape, settings.upload.settle_seconds)
+    try:
+        inspect(read)
+    except PictureFault as fault:
+        return Answer(drop.path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
+    if (left := needed - drop.quiet_for(read.stamp)) > 0:
+        return Answer(drop.path, "settling", f"{news}It has to be quiet for another {left:.0f} s.")
+    if live is None:
+        return Answer(
+            drop.path, "waiting", f"{news}It is ready to be uploaded; larkdrop does not run.", "Start larkdrop."
+        )
+    look = live.intake.next_look.get(drop.watch)
+    says = f"{news}It is ready to be uploaded; no event told of it. The next look is {_when(look or 0)}."
+    return Answer(drop.path, "waiting", says, "`larkdrop retry PATH` takes it now.")
+
+
+def _beside(folder: int, name: str) -> Record | None:
+    with suppress(sidecar.Foreign):
+        return sidecar.read(folder, name)
+    return None
+
+
+def rejected_of(index: Index) -> Iterator[File]:
+    """The rejected files that are still there."""
+    return (file for file in index.files(status="rejected") if os.path.lexists(file.path))
+
+
+def _fault(fault: LarkdropError) -> dict[str, Any]:
+    return {"reason": fault.message, "code": fault.code, "hint": fault.hint, "log_id": fault.log_id}
+
+
+def _moment(monotonic: float) -> datetime:
+    return datetime.fromtimestamp(time.time() - time.monotonic() + monotonic).astimezone()
+
+
+def _at(monotonic: float) -> str:
+    return _text(_moment(monotonic))
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}"
+
+
+def _when(monotonic: float) -> str:
+    left = monotonic - time.monotonic()
+    return "now" if left <= 0 else f"at {_clock(_moment(monotonic))}, in {left:.0f} s"
