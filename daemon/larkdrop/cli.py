@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
 
 from larkdrop import __version__
 from larkdrop.errors import ConfigError, LarkdropError, StateInUse
+from larkdrop.systemd import PRIORITIES, to_journal
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 1, 78, 75
 
 COMMANDS = {
     "run": "Watch the folders and upload what is dropped into them.",
+    "status": "Tell whether all is well: what is uploaded, what waits, and why.",
+    "explain": "Say why a file is or isn't uploaded.",
+    "keys": "Print the keys of uploaded images.",
+    "retry": "Take rejected files again.",
+    "gallery": "Make a page of all uploaded images, to look at and copy keys from.",
     "check": "Tell whether everything is ready for uploads.",
     "demo": "See it work in a minute, without an account.",
     "sandbox": "Serve a local Lark for trying things out.",
-    "config": "Print the example configuration.",
+    "config": "Print the settings and where each comes from, or an example.",
+    "completion": "Print a shell's completion script.",
 }
 
 
@@ -32,12 +43,29 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        with _imports_at_once():
+            command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+@contextmanager
+def _imports_at_once() -> Iterator[None]:
+    """Import without what would take a quarter of a start: garbage collection, and structlog's import of rich.
+
+    structlog loads rich wherever it is installed, for tracebacks that are never shown here.
+    """
+    gc.disable()
+    if "structlog" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # which Python takes for: not installed
+        importlib.import_module("structlog")
+        del sys.modules["rich"]
+    yield
+    gc.freeze()  # what is there by now stays, and needs no looking at
+    gc.enable()
 
 
 @click.group(
@@ -46,12 +74,16 @@ class Commands(click.Group):
     epilog="Example: larkdrop demo",
 )
 @click.version_option(__version__, prog_name="larkdrop", message="%(prog)s %(version)s")
-def larkdrop() -> None:
+@click.option("--verbose", is_flag=True, help="Show the traceback of an unexpected error.")
+def larkdrop(*, verbose: bool) -> None:
     """Drop an image into a folder; its Lark/Feishu image_key stands beside it."""
 
 
 def main() -> NoReturn:
     """Run the command line. Every error is a sentence on standard error and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names that are not UTF-8 go out as they are
     try:
         larkdrop.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -68,11 +100,11 @@ def main() -> NoReturn:
         tell(error)
         sys.exit(exit_code(error))
     except Exception as error:
-        if sys.flags.dev_mode:
+        if "--verbose" in sys.argv:
             raise
-        click.echo(f"larkdrop: unexpected {type(error).__name__}: {error}.", err=True)
-        click.echo(
-            "larkdrop: this is a bug; please report it with what `python -X dev -m larkdrop …` prints.", err=True
+        _say(
+            f"larkdrop: unexpected {type(error).__name__}: {error}.",
+            "larkdrop: this is a bug; please report it with what the same command prints with --verbose.",
         )
         sys.exit(EXIT_FAILED)
     sys.exit(0)
@@ -84,7 +116,12 @@ def tell(error: LarkdropError) -> None:
     sentence = f"larkdrop: {error}{':' if problems else '.'}"
     hint = f"larkdrop: {error.hint}" if error.hint else ""
     lines = [sentence, *(f"  {problem}" for problem in problems), hint]
-    click.echo("\n".join(line for line in lines if line), err=True)
+    _say(*filter(None, lines))
+
+
+def _say(*lines: str) -> None:
+    priority = PRIORITIES["error"] if to_journal() else ""
+    click.echo("\n".join(priority + line for line in lines), err=True)
 
 
 def exit_code(error: LarkdropError) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,10 +11,19 @@ from pathlib import Path
 import click
 
 from larkdrop import config
-from larkdrop.commands.options import config_option
-from larkdrop.config import Settings
-from larkdrop.errors import LarkdropError
+from larkdrop.commands.options import config_option, json_option, print_json, shown
+from larkdrop.config import Settings, Watch
+from larkdrop.errors import LarkdropError, PictureFault
+from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
+
+# Seconds by which a clock may be off before certificates and tokens are in danger.
+CLOCK = 300
+# A PNG of 1 × 1 pixel.
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63302ef80f0002"
+    "7c01a3440b21940000000049454e44ae426082"
+)
 
 
 @dataclass(frozen=True)
@@ -30,41 +38,100 @@ class Finding:
 
 @click.command(epilog="Example: larkdrop check --config config.toml")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(config_file: Path | None, *, as_json: bool) -> None:
+@json_option
+@click.option("--upload", "try_upload", is_flag=True, help="Also upload a picture of one pixel: a call of the quota.")
+def command(config_file: Path | None, *, as_json: bool, try_upload: bool) -> None:
     """Tell whether everything is ready for uploads; exit 1 if something is not."""
     settings = config.load(config_file)
-    findings = list(look(settings))
+    findings = [Finding("config", ok=True, says=str(config.find(config_file) or "the environment alone"))]
+    findings += look(settings, try_upload=try_upload)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings]))
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'✓' if finding.ok else '✗'} {finding.what}: {finding.says}")
+            mark = click.style("✓", fg="green") if finding.ok else click.style("✗", fg="red")
+            click.echo(f"{mark} {finding.what}: {shown(finding.says)}")
             if finding.hint:
                 click.echo(f"  → {finding.hint}")
     sys.exit(0 if all(finding.ok for finding in findings) else 1)
 
 
-def look(settings: Settings) -> Iterator[Finding]:
-    """Look at everything an upload needs, one after the other."""
+def look(settings: Settings, *, try_upload: bool) -> Iterator[Finding]:
+    """Look at everything an upload needs, one after the other; what can't be after a failure is left out."""
     for watch in settings.watch:
-        yield _folder(f"folder {watch.path}", watch.path, os.R_OK | os.W_OK | os.X_OK)
-    yield _folder(f"state {settings.state.dir}", settings.state.dir, os.W_OK | os.X_OK)
-    if settings.lark.tenant_access_token.get_secret_value():
-        yield Finding("sign-in", ok=True, says="a fixed tenant_access_token is set; only an upload can try it")
-        return
+        yield from _watched(watch)
+        if watch.move_to:
+            yield _folder(f"move_to {watch.move_to}", watch.move_to)
+    yield _folder(f"state {settings.state.dir}", settings.state.dir)
+    yield _folder(f"result log {settings.results}", settings.results.parent)
+    client = Client(settings.lark)
     try:
-        Client(settings.lark).sign_in()
+        reached = client.reach()
     except LarkdropError as fault:
-        yield Finding("sign-in", ok=False, says=str(fault), hint=fault.hint or "Look at the network and base_url.")
-    else:
-        yield Finding("sign-in", ok=True, says=f"{settings.lark.base_url} accepts {settings.lark.app_id}")
+        yield _failed("reachability", fault, f"Look at the network, the proxy, and base_url {settings.lark.base_url}.")
+        return
+    way = f" through the proxy {reached.proxy}" if reached.proxy else ""
+    says = f"{settings.lark.base_url} answers{way}, {reached.seconds * 1000:.0f} ms"
+    yield Finding("reachability", ok=True, says=says)
+    if reached.clock_ahead is not None:
+        off = reached.clock_ahead
+        hint = "" if abs(off) < CLOCK else "Set this machine's clock; let it follow a time server."
+        says = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} Lark's"
+        yield Finding("clock", ok=not hint, says=says, hint=hint)
+    yield from _signed_in(settings, client, try_upload=try_upload)
 
 
-def _folder(what: str, path: Path, access: int) -> Finding:
+def _watched(watch: Watch) -> Iterator[Finding]:
+    """Rights, file system and observer, and inotify watches."""
+    name = f"folder {shown(str(watch.path))}"
+    yield _folder(name, watch.path)
+    kind = file_system(str(watch.path))
+    polled = watch.observer == "polling" or (watch.observer == "auto" and not reports_changes(kind))
+    how = f"looked through every {watch.poll_seconds:g} s" if polled else "watched by inotify"
+    yield Finding(f"{name} on {kind}", ok=True, says=how)
+    if polled:
+        return
+    folders = 1 + (sum(len(below) for _, below, _ in os.walk(watch.path)) if watch.recursive else 0)
+    try:
+        most = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
+    except OSError:
+        return
+    hint = "" if folders < most else f"Allow more: sysctl fs.inotify.max_user_watches={2 * folders}"
+    yield Finding(f"{name} needs {folders} inotify watches", ok=not hint, says=f"{most} are allowed", hint=hint)
+
+
+def _folder(what: str, path: Path) -> Finding:
     there = path
     while not there.exists():
         there = there.parent
-    if os.access(there, access):
+    if os.access(there, os.R_OK | os.W_OK | os.X_OK):
         return Finding(what, ok=True, says="can be used" if there == path else "will be made at the first start")
-    return Finding(what, ok=False, says="can't be used", hint=f"Let this user read and write {there}.")
+    return Finding(what, ok=False, says="can't be read and written", hint=f"Let this user read and write {there}.")
+
+
+def _signed_in(settings: Settings, client: Client, *, try_upload: bool) -> Iterator[Finding]:
+    """Credentials, then permission: what Lark says to an upload of nothing, or of one pixel."""
+    if settings.lark.tenant_access_token.get_secret_value():
+        yield Finding("sign-in", ok=True, says="a fixed tenant_access_token is set; it lives for 2 hours at most")
+    else:
+        try:
+            client.sign_in()
+        except LarkdropError as fault:
+            yield _failed("sign-in", fault, "Look at app_id, app_secret and base_url.")
+            return
+        yield Finding("sign-in", ok=True, says=f"{settings.lark.base_url} accepts {settings.lark.app_id}")
+    try:
+        made = client.upload(PIXEL if try_upload else b"", "message")
+    except PictureFault as fault:
+        if try_upload:
+            yield _failed("upload", fault, "Report this: the picture is a plain PNG.")
+        else:
+            yield Finding("permission", ok=True, says="an empty upload is refused for being empty alone")
+    except LarkdropError as fault:
+        yield _failed("upload" if try_upload else "permission", fault, "Try again later.")
+    else:
+        yield Finding("upload", ok=True, says=f"a picture of one pixel has the key {made.image_key}")
+
+
+def _failed(what: str, fault: LarkdropError, hint: str) -> Finding:
+    return Finding(what, ok=False, says=str(fault), hint=fault.hint or hint)

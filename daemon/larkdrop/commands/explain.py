@@ -1,0 +1,26 @@
+"""``larkdrop explain``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from larkdrop import answers, config
+from larkdrop.commands.options import absolute, ask, config_option, json_option, tell
+
+
+@click.command(epilog="Example: larkdrop explain inbox/photo.jpg")
+@config_option
+@json_option
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) -> None:
+    """Say why each file is or isn't uploaded: done, waiting, held, rejected, ignored, and what to do."""
+    settings = config.load(config_file, signs_in=False)
+    wanted = [absolute(path) for path in paths]
+    answered = ask(settings, "explain", paths=wanted)
+    if answered is None:
+        with answers.index_of(settings) as index:
+            answered = [asdict(answers.explain(path, settings, index, None)) for path in wanted]
+    tell(answered, as_json=as_json)

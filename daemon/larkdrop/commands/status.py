@@ -1,0 +1,112 @@
+"""``larkdrop status``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from larkdrop import answers, config
+from larkdrop.commands.options import ask, config_option, json_option, print_json, shown
+from larkdrop.config import Settings
+
+# Seconds between two looks with --watch.
+REFRESH = 2.0
+
+
+@click.command(epilog="Example: larkdrop status --watch")
+@config_option
+@json_option
+@click.option("--watch", "stay", is_flag=True, help="Look again every 2 seconds, until Ctrl-C.")
+def command(config_file: Path | None, *, as_json: bool, stay: bool) -> None:
+    """Tell whether all is well; exit 1 if something needs a person.
+
+    Works whether or not larkdrop runs.
+    """
+    settings = config.load(config_file, signs_in=False)
+    if stay and not as_json:
+        with Live(page(look(settings)), console=Console(highlight=False), screen=sys.stdout.isatty()) as live:
+            while True:
+                time.sleep(REFRESH)
+                live.update(page(look(settings)))
+    while True:
+        status = look(settings)
+        if as_json:
+            print_json(status)
+        else:
+            Console(highlight=False).print(page(status))
+        if not stay:
+            sys.exit(0 if status["well"] else 1)
+        time.sleep(REFRESH)
+
+
+def look(settings: Settings) -> dict[str, Any]:
+    """The daemon's status, or where none runs what the folders and the key cache tell."""
+    status: dict[str, Any] | None = ask(settings, "status")
+    if status is None:
+        with answers.index_of(settings) as index:
+            status = answers.status(settings, index, None)
+    return status
+
+
+def page(status: dict[str, Any]) -> RenderableType:
+    """The status as a person reads it."""
+    lines = [_headline(status), _folders(status), *_lines(status)]
+    return Group(*lines)
+
+
+def _headline(status: dict[str, Any]) -> Text:
+    if status["running"]:
+        says = f"larkdrop runs since {status['since']} (process {status['pid']})"
+        mark, style = ("✓", "green") if status["well"] else ("✗", "red")
+    else:
+        says, mark, style = "larkdrop does not run", "✓" if status["well"] else "✗", "yellow"
+    return Text(f"{mark} {says}", style=style)
+
+
+def _folders(status: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    columns = ["uploaded", "waiting", "uploading", "settling", "in_backoff", "rejected"]
+    columns = [column for column in columns if column in status["folders"][0]]
+    table.add_column("folder", overflow="fold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for folder in status["folders"]:
+        numbers = [f"{folder[column]:,}" for column in columns]
+        if folder["rejected"]:
+            numbers[-1] = f"[red]{numbers[-1]}[/red]"
+        table.add_row(escape(shown(folder["path"])), *numbers)
+    return table
+
+
+def _lines(status: dict[str, Any]) -> list[RenderableType]:
+    calls, finished = status["calls"], status["finished"]
+    quota = f" of {calls['quota']:,}" if calls["quota"] else ""
+    lines = [
+        f"calls     {calls['today']:,} today, {calls['month']:,}{quota} this month",
+        f"finished  {finished['1_min']:,} in the last minute, {finished['5_min']:,} in 5, {finished['15_min']:,} in 15",
+    ]
+    if held := status["held"]:
+        lines.append(f"[red]held      since {held['since']}: {_reason(held)}[/red]")
+    elif status["running"]:
+        lines.append("gate      open")
+    lines += [f"[red]trouble   can't {'' if trouble.startswith('list') else 'write '}{escape(shown(trouble))}[/red]"
+              for trouble in status["troubles"]]  # fmt: skip
+    if bad := status["last_rejected"]:
+        lines.append(f"rejected  {escape(shown(bad['path']))}: {escape(bad['reason'])}")
+    if error := status["last_error"]:
+        lines.append(f"last error {error['at']}: {_reason(error)}")
+    return [Text.from_markup(line) for line in lines]
+
+
+def _reason(fault: dict[str, Any]) -> str:
+    code = f" (code {fault['code']})" if fault["code"] is not None else ""
+    return escape(f"{fault['reason']}{code}. {fault['hint']}".strip())

@@ -1,0 +1,360 @@
+"""What people ask, on states made by real runs: status, explain, keys, retry."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from larkdrop.sandbox import Sandbox
+from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
+
+MakeDaemon = Callable[..., Daemon]
+
+
+def say(daemon: Daemon, *words: str, code: int | None = 0, cwd: Path | None = None) -> str:
+    """What a command prints; it ends with ``code``, and never with a traceback."""
+    done = subprocess.run(daemon.command(*words), capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+    assert "Traceback" not in done.stderr
+    assert code is None or done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def ask(daemon: Daemon, *words: str, code: int | None = 0) -> Any:
+    """The JSON that a command prints."""
+    return json.loads(say(daemon, *words, "--json", code=code))
+
+
+def explained(daemon: Daemon, path: Path) -> dict[str, Any]:
+    """What ``explain`` says of one path."""
+    (answer,) = ask(daemon, "explain", str(path))
+    return dict(answer)
+
+
+def on_terminal(*words: str) -> str:
+    """What a command shows on a terminal of 100 columns."""
+    keeper, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    process = subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(keeper, 65_536)
+        except OSError:  # the other side is closed
+            break
+        seen += piece
+    os.close(keeper)
+    process.wait()
+    return seen.decode()
+
+
+@pytest.fixture
+def done(make_daemon: MakeDaemon) -> Daemon:
+    """Three uploaded pictures, one of them in a sub-folder, a twin of one, and a rejected file; nothing runs."""
+    daemon = make_daemon()
+    (daemon.inbox / "sub").mkdir()
+    for number, name in enumerate(("one.png", "two.png", "sub/three.png")):
+        daemon.drop(name, picture(number))
+    daemon.drop("twin.png", picture(0))
+    daemon.drop("note.txt", b"no picture")
+    assert daemon.once().returncode == 1
+    return daemon
+
+
+def key(path: Path) -> str:
+    """The key that stands beside a picture."""
+    record = sidecar_of(path)
+    assert record
+    return str(record["image_key"])
+
+
+def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
+    """What was done, from the key cache; what waits, by looking; exit 1 for the rejected file."""
+    status = ask(done, "status", code=1)
+    (folder,) = status["folders"]
+    assert (folder["uploaded"], folder["rejected"], folder["waiting"], status["running"]) == (4, 1, 0, False)
+    assert status["calls"] == {"today": 3, "month": 3, "quota": 10_000}
+    assert status["last_rejected"]["path"].endswith("note.txt")
+    (done.inbox / "note.txt").unlink()
+    assert ask(done, "status")["well"]
+    done.drop("later.png", picture(7))
+    assert ask(done, "status", code=1)["folders"][0]["waiting"] == 1
+    text = say(done, "status", code=1)
+    assert "larkdrop does not run" in text
+    assert "3 today, 3 of 10,000 this month" in text
+
+
+def test_status_of_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """Since when it runs; held by what, since when, and what to do; exit 1 as long as somebody has to act."""
+    with make_daemon(lark={"probe_seconds": 0.2}) as daemon:
+        wait_for_sidecar(daemon.drop("a.png", picture()))
+        status = ask(daemon, "status")
+        assert daemon.process
+        assert (status["running"], status["pid"], status["held"]) == (True, daemon.process.pid, None)
+        assert status["finished"]["1_min"] == 1
+        lark.faults.bot_off = True
+        daemon.drop("b.png", picture(1))
+        held = wait_until(lambda: ask(daemon, "status", code=None)["held"], what="the gate")
+        assert (held["code"], held["person"]) == (234007, True)
+        assert "Bot" in held["hint"]
+        text = say(daemon, "status", code=1)
+        assert "held      since" in text
+        assert "234007" in text
+        lark.faults.bot_off = False
+        wait_for_sidecar(daemon.inbox / "b.png")
+        status = ask(daemon, "status")
+        assert status["well"]
+        assert status["last_error"]["code"] == 234007
+
+
+def test_status_refreshes(done: Daemon) -> None:
+    """--watch goes on until it is ended."""
+    with subprocess.Popen(done.command("status", "--json", "--watch"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        shown = 0
+        while shown < 2:
+            line = process.stdout.readline()
+            assert line
+            shown += line == "}\n"
+        process.kill()
+
+
+def test_explain_what_is_done(done: Daemon, tmp_path: Path) -> None:
+    """Uploaded with which key, the same content as which other path, rejected why, ignored by what, not watched."""
+    one, twin = done.inbox / "one.png", done.inbox / "twin.png"
+    answer = explained(done, twin)
+    assert (answer["state"], answer["image_key"], answer["same_as"]) == ("uploaded", key(one), [str(one)])
+    answer = explained(done, done.inbox / "note.txt")
+    assert (answer["state"], "no picture" in answer["says"], "Save it as" in answer["hint"]) == ("rejected", True, True)
+    assert "'.*'" in explained(done, done.inbox / ".hidden.png")["says"]
+    assert "'*.part'" in explained(done, done.inbox / "x.part")["says"]
+    assert explained(done, tmp_path / "elsewhere.png")["state"] == "outside"
+    assert explained(done, done.inbox / "nothing.png")["state"] == "missing"
+    one.unlink()
+    assert explained(done, one)["state"] == "uploaded"
+    twin.write_bytes(picture(9))
+    assert "It changed" in explained(done, twin)["says"]
+    text = say(done, "explain", "two.png", "note.txt", cwd=done.inbox)
+    assert text.startswith(f"{done.inbox}/two.png: It was uploaded at ")
+    assert "\n  → Save it as" in text
+
+
+def test_explain_what_is_under_way(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """Being written, waiting behind others, in backoff after which error, held by the gate."""
+    poisoned = picture(1)
+    lark.poison.add(hashlib.sha256(poisoned).hexdigest())
+    upload = {"backoff_initial": 60, "backoff_max": 60, "settle_seconds": 0.3}
+    with make_daemon(lark={"requests_per_minute": 3}, upload=upload) as daemon:
+        path = daemon.drop("poison.png", poisoned)
+        answer = wait_until(lambda: (a := explained(daemon, path))["state"] == "backoff" and a, what="backoff")
+        assert "It failed once: Lark says: internal error (code 5000" in answer["says"]
+        cut = daemon.drop("cut.png", picture(2)[:-12])
+        answer = wait_until(lambda: (a := explained(daemon, cut))["state"] == "settling" and a, what="settling")
+        assert "looked at again at" in answer["says"]
+        paths = [daemon.drop(f"{n}.png", picture(10 + n)) for n in range(6)]
+        answer = wait_until(lambda: (a := explained(daemon, paths[5]))["state"] == "waiting" and a, what="waiting")
+        assert "waits behind" in answer["says"]
+        daemon.stop()
+    lark.faults.bot_off = True
+    with make_daemon() as daemon:
+        answer = wait_until(lambda: (a := explained(daemon, paths[5]))["state"] == "held" and a, what="held")
+        assert "Bot" in answer["hint"]
+
+
+def test_explain_says_what_will_be_rejected(make_daemon: MakeDaemon) -> None:
+    """Before any run, the same rules tell what will become of a file."""
+    daemon = make_daemon()
+    bad = daemon.drop("big.png", picture(1, size=(13_000, 10)))
+    answer = explained(daemon, bad)
+    assert (answer["state"], "will be rejected" in answer["says"]) == ("waiting", True)
+    good = daemon.drop("good.png", picture(2))
+    os.utime(good, (1, 1))
+    assert explained(daemon, good)["state"] in {"waiting", "settling"}
+
+
+def test_keys(done: Daemon) -> None:
+    """By name, pattern, folder and date; as a table, JSON, CSV, and bare for scripts."""
+    one = done.inbox / "one.png"
+    assert say(done, "keys", "--key-only", "one.png") == f"{key(one)}\n"
+    assert say(done, "keys", "--key-only", str(one)) == f"{key(one)}\n"
+    assert {row["path"] for row in ask(done, "keys", "t*.png")} == {
+        f"{done.inbox}/{name}" for name in ("two.png", "twin.png", "sub/three.png")
+    }
+    assert [row["path"] for row in ask(done, "keys", str(done.inbox / "sub"))] == [f"{done.inbox}/sub/three.png"]
+    rows = list(csv.DictReader(io.StringIO(say(done, "keys", "--csv"))))
+    assert {row["image_key"] for row in rows} == {key(path) for path in done.inbox.rglob("*.png")}
+    assert len(ask(done, "keys", "--since", "1h")) == len(ask(done, "keys", "--since", "2020-01-01")) == 4
+    assert "no key is known" in say(done, "keys", "--until", "2020-01-01", code=1)
+    assert len(ask(done, "keys", "--limit", "1")) == 1
+    assert re.search(rf"^{key(one)}  .*Z  {one}$", say(done, "keys"), re.MULTILINE)
+    assert "no key is known of nothing.png" in say(done, "keys", "nothing.png", code=1)
+    assert "is no moment" in say(done, "keys", "--since", "yesterday", code=2)
+
+
+def test_keys_from_the_sidecar_when_the_state_is_lost(done: Daemon) -> None:
+    """The folder is the truth: a named file's key is found without a key cache."""
+    for file in done.state.glob("keys.*"):
+        file.unlink()
+    one = done.inbox / "one.png"
+    assert say(done, "keys", "--key-only", str(one)) == f"{key(one)}\n"
+
+
+def test_keys_of_names_that_are_not_utf8(make_daemon: MakeDaemon) -> None:
+    """Bytes go out as they are, and JSON has the surrogate escapes."""
+    daemon = make_daemon()
+    name = b"caf\xe9.png"
+    Path(os.fsdecode(os.fsencode(daemon.inbox) + b"/" + name)).write_bytes(picture())
+    daemon.once()
+    (row,) = ask(daemon, "keys")
+    assert os.fsencode(row["path"]).endswith(name)
+    printed = subprocess.run(daemon.command("keys"), capture_output=True, check=True).stdout
+    assert name in printed
+
+
+def test_retry_without_a_daemon(done: Daemon) -> None:
+    """The rejected file is work again, and a run answers it again."""
+    note = done.inbox / "note.txt"
+    before = sidecar_of(note)
+    (answer,) = ask(done, "retry")
+    assert (answer["path"], answer["state"]) == (str(note), "waiting")
+    assert sidecar_of(note) is None
+    done.once()
+    after = sidecar_of(note)
+    assert before
+    assert after
+    assert after["rejected_at"] > before["rejected_at"]
+    (answer,) = ask(done, "retry", str(done.inbox / "one.png"))
+    assert answer["state"] == "uploaded"
+    assert ask(done, "retry", str(done.inbox / "nothing.png"), code=1)[0]["state"] == "missing"
+
+
+def test_retry_with_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """Rejected by a rule of the platform's that changed: taken again at once."""
+    with make_daemon() as daemon:
+        path = daemon.drop("a.txt", b"text")
+        before = wait_for_sidecar(path)
+        say(daemon, "retry")
+        wait_until(lambda: sidecar_of(path) not in (None, before), what="a second rejection")
+        assert wait_for_sidecar(path)["status"] == "rejected"
+        lark.faults.down = True
+        failing = daemon.drop("b.png", picture())
+        wait_until(lambda: explained(daemon, failing)["state"] in {"backoff", "held"}, what="a failure")
+        lark.faults.down = False
+        say(daemon, "retry", str(failing))
+        assert wait_for_sidecar(failing)["image_key"]
+        assert say(daemon, "retry", str(failing)).endswith("uploaded already.\n")
+
+
+def test_a_run_once_on_a_terminal_has_a_bar(make_daemon: MakeDaemon) -> None:
+    """Counts and remaining time, and a summary at the end; warnings stand above the bar."""
+    daemon = make_daemon(log={"level": "info", "format": "auto"})
+    for number in range(20):
+        daemon.drop(f"{number}.png", picture(number))
+    daemon.drop("note.txt", b"text")
+    seen = on_terminal(*daemon.command("run", "--once"))
+    assert "21/21" in seen
+    assert "20 uploaded, 1 rejected in 0:00:0" in seen
+    assert "note.txt" in seen
+
+
+def test_a_run_on_a_pipe_is_plain(make_daemon: MakeDaemon) -> None:
+    """Lines, no bar, and a summary; --quiet leaves what needs attention, --verbose tells every step."""
+    daemon = make_daemon(log={"level": "info"})
+    daemon.drop("a.png", picture())
+    lines = [json.loads(line) for line in daemon.once().stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["watching", "uploaded", "stopped", "finished"]
+    assert lines[-1]["uploaded"] == 1
+    daemon.drop("b.txt", b"text")
+    assert [json.loads(line)["event"] for line in daemon.once("--quiet").stderr.splitlines()] == ["rejected"]
+    assert "looked" in daemon.once("--verbose").stderr
+    assert "exclude each other" in say(daemon, "run", "--quiet", "--verbose", code=2)
+
+
+def test_config_tells_where_each_setting_comes_from(make_daemon: MakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, environment, credential or default; secrets are masked."""
+    daemon = make_daemon()
+    monkeypatch.setenv("LARKDROP_UPLOAD__WORKERS", "3")
+    rows = {row["key"]: row for row in ask(daemon, "config")}
+    assert rows["upload.workers"] == {"key": "upload.workers", "value": 3, "from": "LARKDROP_UPLOAD__WORKERS"}
+    assert rows["lark.app_secret"]["value"] == "********"
+    assert rows["lark.app_id"]["from"] == str(daemon.config)
+    assert rows["watch[0].path"]["from"] == str(daemon.config)
+    assert rows["watch[0].recursive"]["from"] == rows["log.results"]["from"] == "default"
+    text = say(daemon, "config")
+    assert "sandbox-secret" not in text
+    assert re.search(r"^workers = 3 +# LARKDROP_UPLOAD__WORKERS$", text, re.MULTILINE)
+
+
+def test_commands_that_do_not_sign_in_need_no_secret(done: Daemon) -> None:
+    """A secret that only the service has does not keep people from asking."""
+    text = done.config.read_text()
+    done.config.write_text(text.replace(', app_secret = "sandbox-secret"', ""))
+    assert "app_secret" not in done.config.read_text()
+    for words in (("status",), ("keys",), ("explain", "x"), ("config",)):
+        say(done, *words, code=None)
+        assert "app_secret: is missing" not in say(done, *words, code=None)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """A script for the shell, and it completes commands."""
+    script = subprocess.run(
+        [sys.executable, "-m", "larkdrop", "completion", shell], capture_output=True, text=True, check=True
+    ).stdout
+    assert "_LARKDROP_COMPLETE" in script
+    if shell == "bash":
+        ask_it = {**os.environ, "_LARKDROP_COMPLETE": "bash_complete", "COMP_WORDS": "larkdrop ga", "COMP_CWORD": "1"}
+        larkdrop = str(Path(sys.executable).with_name("larkdrop"))
+        words = subprocess.run([larkdrop], env=ask_it, capture_output=True, text=True, check=False)
+        assert "gallery" in words.stdout
+
+
+def findings(daemon: Daemon, *words: str, code: int = 1) -> dict[str, Any]:
+    """What ``check`` finds, by what it looked at."""
+    return {finding["what"].split(" ")[0]: finding for finding in ask(daemon, "check", *words, code=code)}
+
+
+def test_check_names_what_is_wrong_and_the_cure(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """A missing permission, a bot that is off, a Lark that can't be reached: each its own line and hint."""
+    daemon = make_daemon()
+    lark.faults.scope_missing = True
+    found = findings(daemon)
+    assert found["sign-in"]["ok"]
+    assert (found["permission"]["ok"], "im:resource" in found["permission"]["hint"]) == (False, True)
+    lark.faults.scope_missing, lark.faults.bot_off = False, True
+    assert "Bot" in findings(daemon)["permission"]["hint"]
+    lark.faults.bot_off = False
+    assert lark.calls["upload"] == 2
+    assert not lark.uploads
+    daemon.config.write_text(daemon.config.read_text().replace(lark.url, "http://127.0.0.1:1"))
+    found = findings(daemon)
+    assert (found["reachability"]["ok"], "base_url" in found["reachability"]["hint"]) == (False, True)
+    assert "sign-in" not in found
+
+
+def test_check_uploads_a_pixel(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """A real picture that Lark takes, only when asked to."""
+    found = findings(make_daemon(), "--upload", code=0)
+    assert lark.uploads[0].image_key in found["upload"]["says"]
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+def test_check_compares_clocks(make_daemon: MakeDaemon) -> None:
+    """A clock that is an hour off endangers certificates."""
+    daemon = make_daemon()
+    daemon.prefix = ("faketime", "-f", "+1h")
+    clock = findings(daemon)["clock"]
+    assert (clock["ok"], "ahead" in clock["says"], "time server" in clock["hint"]) == (False, True, True)
