@@ -220,6 +220,27 @@ def test_the_set_up_holds_everything_until_a_probe_succeeds() -> None:
     assert pace.hold is None
 
 
+def test_calls_from_before_a_person_says_it_is_mended_do_not_hold_up_the_probe() -> None:
+    """They could only fail as everything did then: the probe that was asked for goes at once all the same."""
+    for fault in (SetupFault("quota used up", code=99991403), MomentFault("no answer")):
+        clock = Clock()
+        pace = make(clock)
+        late = [ticket(pace) for _ in range(OUTAGE)]
+        for spent in late if isinstance(fault, MomentFault) else late[:1]:
+            pace.failed(spent, fault, first=True)
+        clock.now += 61
+        probe = ticket(pace)
+        clock.now += 1
+        pace.probe_now()
+        clock.now += 1
+        if isinstance(fault, SetupFault):
+            pace.failed(late[1], fault, first=True)
+        pace.failed(probe, fault, first=False)
+        assert pace.delay(fresh=True) == 0
+        pace.failed(ticket(pace), fault, first=False)
+        assert pace.delay(fresh=True) > 0
+
+
 def test_a_ticket_given_back_is_free_again() -> None:
     """Known content costs no budget."""
     pace = make(Clock(), per_second=1, per_minute=1)

@@ -119,6 +119,7 @@ class Pace:
         self._hold: Hold | None = None
         self._probing: Ticket | None = None
         self._next_probe = 0.0
+        self._mended_at = -math.inf  # as a person said
         self._probes = 0
         self._failures = 0
         self._quiet_until = 0.0
@@ -200,31 +201,34 @@ class Pace:
                 self._probing = None
             if isinstance(reason, Throttled):
                 self._throttled(now, ticket, reason)
-                if mine:
-                    self._next_probe = self._quiet_until
                 return None
             if isinstance(reason, SetupFault):
-                self._next_probe = now + self._probe_seconds
+                self._probe_in(self._probe_seconds, now, ticket)
                 began = not (self._hold and self._hold.person and self._hold.reason.code == reason.code)
                 return self._close(reason, now, person=True) if began else None
             if mine:
                 self._probes += 1
                 person = self._hold is not None and self._hold.person
-                self._next_probe = now + (self._probe_seconds if person else self._backoff(self._probes))
+                self._probe_in(self._probe_seconds if person else self._backoff(self._probes), now, ticket)
                 return None
             if self._hold or not first:
                 return None
             self._failures += 1
             if self._failures >= OUTAGE:
                 self._probes = 1
-                self._next_probe = now + self._backoff(1)
+                self._probe_in(self._backoff(1), now, ticket)
                 return self._close(reason, now, person=False)
             return None
 
     def probe_now(self) -> None:
         """A person says that it is mended: the next call may try at once."""
         with self._lock:
-            self._next_probe = 0.0
+            self._next_probe, self._mended_at = 0.0, self._clock()
+
+    def _probe_in(self, seconds: float, now: float, failed: Ticket) -> None:
+        """Put the next probe off; but a call from before a person said that it is mended proves nothing."""
+        if failed.at >= self._mended_at:
+            self._next_probe = now + seconds
 
     def _close(self, reason: LarkdropError, now: float, *, person: bool) -> Hold:
         self._failures = 0
