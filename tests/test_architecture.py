@@ -13,12 +13,14 @@ HOUSE = Path(larkdrop.__file__).parent
 FLOORS = (
     {"larkdrop"},
     {"errors", "record", "progress", "systemd"},
-    {"config", "backoff", "logs"},
+    {"settings", "backoff", "logs"},
+    {"config"},
     {"lark", "folder"},
     {"index", "control"},
     {"keycache", "results"},
     {"recorder"},
     {"queue"},
+    {"inflight"},
     {"worker", "intake"},
     {"answers"},
     {"service", "sandbox"},
@@ -71,12 +73,14 @@ def test_imports_point_down_only() -> None:
                     assert not ({room(imported)} & {"lark", "folder"} - stranger), f"{name} imports {imported}"
 
 
-def test_only_the_client_knows_requests() -> None:
+def test_only_the_transport_knows_requests() -> None:
     """One boundary translates transport errors."""
     for name, tree in modules():
         used = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         used |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        assert name == "larkdrop.lark.client" or not {"requests", "urllib3"} & {module.split(".")[0] for module in used}
+        assert name == "larkdrop.lark.transport" or not {"requests", "urllib3"} & {
+            module.split(".")[0] for module in used
+        }
 
 
 def test_every_module_says_its_job_in_one_line() -> None:

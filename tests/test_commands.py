@@ -93,8 +93,17 @@ def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
     done.drop("later.png", picture(7))
     assert ask(done, "status", code=1)["folders"][0]["waiting"] == 1
     text = say(done, "status", code=1)
-    assert "larkdrop does not run" in text
+    assert "larkdrop does not run\n  → Start larkdrop: 1 picture waits." in text
     assert "3 today, 3 of 10,000 this month" in text
+
+
+def test_status_says_what_a_person_has_to_do(done: Daemon) -> None:
+    """A sentence each: rejected files, and a folder that is gone."""
+    assert ask(done, "status", code=1)["needs"] == ["Mend or remove 1 rejected file; `larkdrop explain` says why."]
+    done.inbox.rename(done.home / "elsewhere")
+    status = ask(done, "status", code=1)
+    assert status["folders"][0]["gone"]
+    assert status["needs"] == [f"Bring {done.inbox} back, or mend the config: there is no such folder."]
 
 
 def test_status_of_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> None:
@@ -140,6 +149,7 @@ def test_explain_what_is_done(done: Daemon, tmp_path: Path) -> None:
     answer = explained(done, done.inbox / "note.txt")
     assert (answer["state"], "no picture" in answer["says"], "Save it as" in answer["hint"]) == ("rejected", True, True)
     assert "'.*'" in explained(done, done.inbox / ".hidden.png")["says"]
+    assert "It is a sidecar" in explained(done, done.inbox / "one.png.lark.json")["says"]
     assert "'*.part'" in explained(done, done.inbox / "x.part")["says"]
     assert explained(done, tmp_path / "elsewhere.png")["state"] == "outside"
     assert explained(done, done.inbox / "nothing.png")["state"] == "missing"
@@ -202,6 +212,33 @@ def test_keys(done: Daemon) -> None:
     assert re.search(rf"^{key(one)}  .*Z  {one}$", say(done, "keys"), re.MULTILINE)
     assert "no key is known of nothing.png" in say(done, "keys", "nothing.png", code=1)
     assert "is no moment" in say(done, "keys", "--since", "yesterday", code=2)
+
+
+def test_keys_says_which_is_not_known(done: Daemon) -> None:
+    """Those that are known are printed all the same; sidecars that a shell's pattern brings are passed over."""
+    one, note = done.inbox / "one.png", done.inbox / "note.txt"
+    said = say(done, "keys", "--key-only", str(one), str(note), f"{one}.lark.json", code=1)
+    assert said == f"{key(one)}\nlarkdrop: no key is known of {note}; `larkdrop explain PATH` says why.\n"
+
+
+def test_keys_of_a_file_that_changed(done: Daemon) -> None:
+    """The key of other content would be wrong; after a mere touch it is right."""
+    one = done.inbox / "one.png"
+    before = key(one)
+    os.utime(one)
+    assert say(done, "keys", "--key-only", str(one)) == f"{before}\n"
+    one.write_bytes(picture(77))
+    assert "no key is known" in say(done, "keys", str(one), code=1)
+
+
+def test_keys_waits_for_what_was_just_dropped(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """A script drops a picture and has its key; what is rejected ends the wait."""
+    lark.faults.delay = 0.5
+    with make_daemon() as daemon:
+        path = daemon.drop("a.png", picture())
+        assert say(daemon, "keys", "--key-only", "--wait", "30", str(path)).strip() == key(path)
+        bad = daemon.drop("b.txt", b"text")
+        assert "no key is known" in say(daemon, "keys", "--wait", "1000", str(bad), code=1)
 
 
 def test_keys_from_the_sidecar_when_the_state_is_lost(done: Daemon) -> None:
@@ -308,18 +345,24 @@ def test_commands_that_do_not_sign_in_need_no_secret(done: Daemon) -> None:
         assert "app_secret: is missing" not in say(done, *words, code=None)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+COMPLETE = {
+    "bash": 'eval "$(larkdrop completion bash)"; COMP_WORDS=(larkdrop ga); COMP_CWORD=1; '
+    '_larkdrop_completion larkdrop; echo "${COMPREPLY[@]}"',
+    "zsh": "compdef() { :; }; _describe() { print -l -- ${(P)3}; }; words=(larkdrop ga); CURRENT=2; "
+    'eval "$(larkdrop completion zsh)"; _larkdrop_completion',
+    "fish": "larkdrop completion fish | source; complete -C 'larkdrop ga'",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETE)
 def test_completion(shell: str) -> None:
-    """A script for the shell, and it completes commands."""
-    script = subprocess.run(
-        [sys.executable, "-m", "larkdrop", "completion", shell], capture_output=True, text=True, check=True
-    ).stdout
-    assert "_LARKDROP_COMPLETE" in script
-    if shell == "bash":
-        ask_it = {**os.environ, "_LARKDROP_COMPLETE": "bash_complete", "COMP_WORDS": "larkdrop ga", "COMP_CWORD": "1"}
-        larkdrop = str(Path(sys.executable).with_name("larkdrop"))
-        words = subprocess.run([larkdrop], env=ask_it, capture_output=True, text=True, check=False)
-        assert "gallery" in words.stdout
+    """The script works in the shell itself: it completes a command."""
+    if not shutil.which(shell):
+        pytest.skip(f"needs {shell}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = [shell, *(["-f"] if shell == "zsh" else []), "-c", COMPLETE[shell]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+    assert "gallery" in done.stdout, done.stderr
 
 
 def findings(daemon: Daemon, *words: str, code: int = 1) -> dict[str, Any]:
@@ -343,6 +386,16 @@ def test_check_names_what_is_wrong_and_the_cure(lark: Sandbox, make_daemon: Make
     found = findings(daemon)
     assert (found["reachability"]["ok"], "base_url" in found["reachability"]["hint"]) == (False, True)
     assert "sign-in" not in found
+
+
+def test_check_of_a_config_that_is_wrong(make_daemon: MakeDaemon) -> None:
+    """Every problem is a line; exit 78."""
+    daemon = make_daemon()
+    daemon.config.write_text('lark = {app_idd = "x"}\nwatch = [{path = "/nowhere"}]\n')
+    said = say(daemon, "check", code=78)
+    assert "✗ config: lark.app_idd = 'x': unknown key; did you mean app_id?" in said
+    assert "✗ config: watch[0].path = '/nowhere': there is no such folder" in said
+    assert not any(finding["ok"] for finding in ask(daemon, "check", code=78))
 
 
 def test_check_uploads_a_pixel(lark: Sandbox, make_daemon: MakeDaemon) -> None:

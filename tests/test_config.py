@@ -11,8 +11,8 @@ import pytest
 
 from larkdrop import config
 from larkdrop.commands.config import SAMPLES, UNSET, example
-from larkdrop.config import Lark, Log, Settings, State, Upload, Watch
 from larkdrop.errors import ConfigError
+from larkdrop.settings import SECTIONS, Lark, Log, Settings, State, Upload, Watch
 from tests.helpers import Daemon
 
 GOOD = """
@@ -228,7 +228,7 @@ def test_the_example_is_the_schema() -> None:
 def test_the_readme_explains_every_key() -> None:
     """The README's table has a row for every key, with its default."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    for name, section in config.SECTIONS.items():
+    for name, section in SECTIONS.items():
         for key, field in section.model_fields.items():
             row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}.{key}` |"))
             assert field.description

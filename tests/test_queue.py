@@ -9,7 +9,6 @@ import pytest
 
 from larkdrop import intake as intake_module
 from larkdrop import queue as queue_module
-from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
@@ -18,6 +17,7 @@ from larkdrop.lark.pace import Pace
 from larkdrop.queue import DropQueue
 from larkdrop.record import Record
 from larkdrop.recorder import Entry
+from larkdrop.settings import Watch
 
 
 @pytest.fixture

@@ -42,7 +42,8 @@ def test_a_life_in_words(lark: Sandbox, make_daemon: MakeDaemon, told: list[str]
     lark.faults.token_delay = 0.3
     daemon = make_daemon().start(WATCHDOG_USEC="400000")
     wait_until(lambda: "READY=1" in told, what="READY")
-    assert told[0].startswith("EXTEND_TIMEOUT_USEC=")
+    assert told[0] == "STATUS=starts: signs in to Lark"
+    assert told[1].startswith("EXTEND_TIMEOUT_USEC=")
     wait_for_sidecar(daemon.drop("a.png", picture()))
     wait_until(lambda: "STATUS=1 uploaded, 0 waiting" in told, what="STATUS")
     wait_until(lambda: told.count("WATCHDOG=1") >= 2, what="WATCHDOG")

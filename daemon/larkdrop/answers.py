@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from larkdrop.config import Settings, Watch
 from larkdrop.errors import LarkdropError, PictureFault
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
@@ -29,6 +28,7 @@ from larkdrop.lark.pace import Pace
 from larkdrop.queue import DropQueue
 from larkdrop.record import Record
 from larkdrop.recorder import Recorder
+from larkdrop.settings import Settings, Watch
 from larkdrop.worker import Worker, inspect
 
 
@@ -81,7 +81,10 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         )
         bad = sum(file.watch == path for file in rejected)
         waiting += int(waits["waiting"])
-        folders.append({"path": path, "uploaded": counts.get((path, "uploaded"), 0), **waits, "rejected": bad})
+        folders.append(
+            {"path": path, "gone": not os.path.isdir(path), "uploaded": counts.get((path, "uploaded"), 0), **waits}
+            | {"rejected": bad}
+        )
     today = datetime.now().astimezone()
     spans = {f"{minutes}_min": timedelta(minutes=minutes) for minutes in (1, 5, 15)}
     made: dict[str, Any] = {
@@ -96,7 +99,12 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         },
         "finished": dict(zip(spans, index.outcomes_since(*(today - span for span in spans.values())), strict=True)),
         "held": live.hold() if live else None,
-        "troubles": [*live.recorder.troubles, *(f"list {path}" for path in live.intake.unreadable)] if live else [],
+        "troubles": [
+            *(f"write {trouble}" for trouble in live.recorder.troubles),
+            *(f"list {path}" for path in live.intake.unreadable),
+        ]
+        if live
+        else [],
         "last_rejected": {"path": rejected[-1].path, "at": rejected[-1].at, "reason": rejected[-1].error}
         if rejected
         else None,
@@ -105,9 +113,24 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
     if live and live.worker.last_fault:
         at, fault = live.worker.last_fault
         made["last_error"] = {"at": at, **_fault(fault)}
-    held = made["held"]
-    made["well"] = not ((held and held["person"]) or made["troubles"] or rejected or (waiting and not live))
+    made["needs"] = list(_needs(made, len(rejected), waiting))
+    made["well"] = not made["needs"]
     return made
+
+
+def _needs(status: dict[str, Any], rejected: int, waiting: int) -> Iterator[str]:
+    """What a person has to do, a sentence each."""
+    if waiting and not status["running"]:
+        yield f"Start larkdrop: {waiting:,} {'pictures wait' if waiting > 1 else 'picture waits'}."
+    held = status["held"]
+    if held and held["person"]:
+        yield held["hint"] or f"Mend what holds everything: {held['reason']}."
+    for folder in status["folders"]:
+        if folder["gone"]:
+            yield f"Bring {folder['path']} back, or mend the config: there is no such folder."
+    yield from (f"Look at the log: larkdrop can't {trouble}." for trouble in status["troubles"])
+    if rejected:
+        yield f"Mend or remove {rejected:,} rejected file{'s' if rejected > 1 else ''}; `larkdrop explain` says why."
 
 
 def explain(path: str, settings: Settings, index: Index, live: Live | None) -> Answer:
@@ -184,7 +207,8 @@ def _left_alone(watch: Watch, path: str) -> Answer | None:
                 path, "ignored", f"{part} is ignored, by the pattern {pattern!r}.", "See ignore in the config."
             )
     if sidecar.is_ours(name):
-        return Answer(path, "ignored", "Its name is that of a file which larkdrop itself writes.", "Rename it.")
+        says = "It is a sidecar, which larkdrop itself writes, or has the name of one."
+        return Answer(path, "ignored", says, "Ask about the picture beside it; a picture of this name needs another.")
     wanted = ", ".join(map(repr, watch.patterns))
     return Answer(
         path, "ignored", f"Its name matches none of the wanted patterns {wanted}.", "See patterns in the config."

@@ -14,10 +14,8 @@ from typing import NoReturn
 import click
 
 from larkdrop import __version__
-from larkdrop.errors import ConfigError, LarkdropError, StateInUse
+from larkdrop.errors import ConfigError, LarkdropError
 from larkdrop.systemd import PRIORITIES, to_journal
-
-EXIT_FAILED, EXIT_CONFIG, EXIT_IN_USE = 1, 78, 75
 
 COMMANDS = {
     "run": "Watch the folders and upload what is dropped into them.",
@@ -98,7 +96,7 @@ def main() -> NoReturn:
         sys.exit(0)
     except LarkdropError as error:
         tell(error)
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
     except Exception as error:
         if "--verbose" in sys.argv:
             raise
@@ -106,7 +104,7 @@ def main() -> NoReturn:
             f"larkdrop: unexpected {type(error).__name__}: {error}.",
             "larkdrop: this is a bug; please report it with what the same command prints with --verbose.",
         )
-        sys.exit(EXIT_FAILED)
+        sys.exit(LarkdropError.exit_code)
     sys.exit(0)
 
 
@@ -122,10 +120,3 @@ def tell(error: LarkdropError) -> None:
 def _say(*lines: str) -> None:
     priority = PRIORITIES["error"] if to_journal() else ""
     click.echo("\n".join(priority + line for line in lines), err=True)
-
-
-def exit_code(error: LarkdropError) -> int:
-    """The contract's exit code for an error that ends the program."""
-    if isinstance(error, ConfigError):
-        return EXIT_CONFIG
-    return EXIT_IN_USE if isinstance(error, StateInUse) else EXIT_FAILED

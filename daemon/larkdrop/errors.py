@@ -18,7 +18,10 @@ class LarkdropError(Exception):
     """A sentence for a person, and what is known besides.
 
     ``code`` is the platform's error code, ``log_id`` its ``X-Tt-Logid``, ``hint`` says what a person can do.
+    ``exit_code`` is the contract's, where it ends a command.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "", code: int | None = None, log_id: str = "") -> None:
         super().__init__(message)
@@ -64,6 +67,8 @@ class NotAvailable(LarkdropError):
 class ConfigError(SetupFault):
     """The configuration can't be used; ``problems`` are all of them, a line each."""
 
+    exit_code = 78
+
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
@@ -71,3 +76,5 @@ class ConfigError(SetupFault):
 
 class StateInUse(LarkdropError):
     """Another larkdrop holds the state directory."""
+
+    exit_code = 75

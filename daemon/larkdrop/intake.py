@@ -8,12 +8,12 @@ from pathlib import Path
 
 import structlog
 
-from larkdrop.config import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.scan import scan
 from larkdrop.folder.settle import Settle
 from larkdrop.progress import waiting
 from larkdrop.queue import MOST, DropQueue
+from larkdrop.settings import Watch
 
 
 class Intake:

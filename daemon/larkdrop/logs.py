@@ -30,6 +30,7 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
         processors += [structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)]
     if console:
         processors += [
+            *([] if level == "debug" else [_brief]),
             _printable,
             structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False, pad_event_to=16),
         ]
@@ -55,6 +56,11 @@ def _with_priority(_logger: WrappedLogger, method: str, line: EventDict) -> str:
 def _tidy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The event's name first, and nothing empty."""
     return {"event": event.pop("event")} | {name: value for name, value in event.items() if value is not None}
+
+
+def _brief(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Of what went well, support needs no log id; the sidecar has it."""
+    return {name: value for name, value in event.items() if name != "log_id" or method != "info"}
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

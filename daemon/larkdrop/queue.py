@@ -9,12 +9,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from larkdrop.config import Watch
 from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace, Ticket
 from larkdrop.progress import waiting
 from larkdrop.recorder import Entry
+from larkdrop.settings import Watch
 
 # Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000

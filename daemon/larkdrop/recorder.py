@@ -20,13 +20,13 @@ from itertools import groupby
 
 import structlog
 
-from larkdrop.config import Watch
 from larkdrop.folder import after, picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp
 from larkdrop.keycache import Content, KeyCache, Outcome
 from larkdrop.progress import aside, waiting
 from larkdrop.record import Record
 from larkdrop.results import ResultLog
+from larkdrop.settings import Watch
 
 # Outcomes of a folder whose sidecars wait to be written; their keys are safe meanwhile.
 MOST_WAITING = 10_000

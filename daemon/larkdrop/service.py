@@ -22,7 +22,6 @@ import structlog
 from larkdrop import answers
 from larkdrop.answers import Live
 from larkdrop.backoff import Backoff
-from larkdrop.config import Settings
 from larkdrop.control import Control
 from larkdrop.errors import ConfigError, StateInUse
 from larkdrop.folder.settle import Settle
@@ -35,6 +34,7 @@ from larkdrop.progress import Progress
 from larkdrop.queue import DropQueue
 from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
+from larkdrop.settings import Settings
 from larkdrop.systemd import Systemd
 from larkdrop.worker import Worker
 
@@ -122,6 +122,7 @@ class Service:
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
         self._threads += [self._start("intake", self._intake.run), self._start("settle", self._settle.run)]
+        self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():
             self._systemd.extend()

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from larkdrop.backoff import Backoff
-from larkdrop.config import Settings
 from larkdrop.folder import sidecar
 from larkdrop.folder.scan import scan
 from larkdrop.folder.settle import Settle
@@ -30,6 +29,7 @@ from larkdrop.lark.pace import Pace
 from larkdrop.queue import DropQueue
 from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
+from larkdrop.settings import Settings
 from larkdrop.worker import Worker
 from tests.helpers import picture, sidecar_of
 

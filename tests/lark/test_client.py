@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from larkdrop.config import Lark
 from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.lark.client import Client, Token
 from larkdrop.sandbox import Sandbox
+from larkdrop.settings import Lark
 from tests.helpers import picture, wait_until
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from larkdrop import config
 from larkdrop.commands.options import config_option, json_option, print_json, shown
-from larkdrop.config import Settings, Watch
-from larkdrop.errors import LarkdropError, PictureFault
+from larkdrop.errors import ConfigError, LarkdropError, PictureFault
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
+from larkdrop.settings import Settings, Watch
 
 # Seconds by which a clock may be off before certificates and tokens are in danger.
 CLOCK = 300
@@ -42,18 +43,30 @@ class Finding:
 @click.option("--upload", "try_upload", is_flag=True, help="Also upload a picture of one pixel: a call of the quota.")
 def command(config_file: Path | None, *, as_json: bool, try_upload: bool) -> None:
     """Tell whether everything is ready for uploads; exit 1 if something is not."""
-    settings = config.load(config_file)
-    findings = [Finding("config", ok=True, says=str(config.find(config_file) or "the environment alone"))]
-    findings += look(settings, try_upload=try_upload)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
+    try:
+        settings = config.load(config_file)
+    except ConfigError as error:
+        *others, last = error.problems or (error.message,)
+        problems = [Finding("config", ok=False, says=problem) for problem in others]
+        _tell([*problems, Finding("config", ok=False, says=last, hint=error.hint)], as_json=as_json)
+        sys.exit(error.exit_code)
+    read = Finding("config", ok=True, says=str(config.find(config_file) or "the environment alone"))
+    sys.exit(0 if _tell(chain([read], look(settings, try_upload=try_upload)), as_json=as_json) else 1)
+
+
+def _tell(findings: Iterable[Finding], *, as_json: bool) -> bool:
+    """Print findings as they come; whether all is ok."""
+    told = []
+    for finding in findings:
+        told.append(finding)
+        if not as_json:
             mark = click.style("✓", fg="green") if finding.ok else click.style("✗", fg="red")
             click.echo(f"{mark} {finding.what}: {shown(finding.says)}")
             if finding.hint:
                 click.echo(f"  → {finding.hint}")
-    sys.exit(0 if all(finding.ok for finding in findings) else 1)
+    if as_json:
+        print_json([asdict(finding) for finding in told])
+    return all(finding.ok for finding in told)
 
 
 def look(settings: Settings, *, try_upload: bool) -> Iterator[Finding]:

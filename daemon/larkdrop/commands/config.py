@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from larkdrop import config
 from larkdrop.commands.options import config_option, json_option, print_json
+from larkdrop.settings import SECTIONS
 
 # What everybody has to fill in, and what keys without a fixed default look like.
 SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
@@ -29,7 +30,7 @@ def command(config_file: Path | None, *, as_json: bool, as_example: bool) -> Non
         return
     settings, origins = config.load_with_origins(config_file, signs_in=False)
     rows = []
-    for name in config.SECTIONS:
+    for name in SECTIONS:
         section: Any = getattr(settings, name)
         for place, part in enumerate(section) if isinstance(section, tuple) else [(None, section)]:
             rows += [(name, place, key, *row) for key, row in _rows(part, name, origins).items()]
@@ -73,7 +74,7 @@ def example() -> str:
         "# larkdrop's configuration: every key with its default. Lines that begin with # are optional.",
         "# Any key can come from the environment instead: LARKDROP_LARK__APP_SECRET, LARKDROP_UPLOAD__WORKERS, …",
     ]
-    for name, section in config.SECTIONS.items():
+    for name, section in SECTIONS.items():
         lines += ["", f"[[{name}]]" if name == "watch" else f"[{name}]"]
         for key, field in section.model_fields.items():
             needed = SAMPLES.get((name, key))

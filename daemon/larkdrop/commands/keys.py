@@ -7,6 +7,7 @@ import fnmatch
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,10 +17,13 @@ import click
 
 from larkdrop import answers, config
 from larkdrop.commands.options import absolute, config_option, json_option, print_json, shown
-from larkdrop.config import Settings
 from larkdrop.folder import picture, sidecar
 from larkdrop.index import Index
+from larkdrop.record import Record
+from larkdrop.settings import Settings
 
+# Seconds between looks while waiting.
+WAIT_STEP = 0.05
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -59,6 +63,7 @@ class Moment(click.ParamType[str]):
 @click.option("--since", type=Moment(), help="Uploaded since: 2026-11-23, 2h, 7d.")
 @click.option("--until", type=Moment(), help="Uploaded before.")
 @click.option("--limit", type=click.IntRange(1), help="The newest ones only, this many.")
+@click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
 @click.argument("paths", nargs=-1, type=click.Path())
 def command(
     config_file: Path | None,
@@ -70,20 +75,25 @@ def command(
     since: str | None,
     until: str | None,
     limit: int | None,
+    wait: float,
 ) -> None:
-    """Print the keys of uploaded images, the oldest first; exit 1 if there is none.
+    """Print the keys of uploaded images, the oldest first; exit 1 if one of PATHS has none.
 
     PATHS are files, folders, or names and patterns such as '*.png' that are looked for in every folder.
     """
     settings = config.load(config_file, signs_in=False)
+    wanted = [path for path in paths if not sidecar.is_ours(os.path.basename(path))] or [*paths]
     span = (since or "", until or "")
-    with answers.index_of(settings) as index:
-        if paths:
-            found = {key.path: key for path in paths for key in _of(path, settings, index, *span)}
-            keys = sorted(found.values(), key=lambda key: key.uploaded_at)
-        else:
-            keys = list(_below("", index, *span))
-    keys = keys[-limit:] if limit else keys
+    deadline = time.monotonic() + wait
+    while True:
+        with answers.index_of(settings) as index:
+            found = {path: list(_of(path, settings, index, *span)) for path in wanted or [""]}
+        missing = [path for path, keys in found.items() if not keys]
+        if time.monotonic() >= deadline or not any(_may_come(path, settings) for path in missing):
+            break
+        time.sleep(WAIT_STEP)
+    unique = {key.path: key for keys in found.values() for key in keys}
+    keys = sorted(unique.values(), key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
     if as_json:
         print_json([vars(key) for key in keys])
     elif as_csv:
@@ -96,10 +106,10 @@ def command(
         width = max((len(key.image_key) for key in keys), default=0)
         text = (f"{key.image_key:{width}}  {key.uploaded_at[:19]}Z  {_name(key.path)}\n" for key in keys)
         click.echo("".join(text), nl=False)
-    if not keys:
-        what = ", ".join(map(shown, paths)) or "any image"
+    if missing:
+        what = ", ".join(map(shown, filter(None, missing))) or "any image"
         click.echo(f"larkdrop: no key is known of {what}; `larkdrop explain PATH` says why.", err=True)
-    sys.exit(0 if keys else 1)
+    sys.exit(1 if missing else 0)
 
 
 def _name(path: str) -> str:
@@ -107,14 +117,14 @@ def _name(path: str) -> str:
 
 
 def _of(given: str, settings: Settings, index: Index, since: str, until: str) -> Iterator[Key]:
-    """The keys of what a person named: a folder, a file, or a pattern of names."""
+    """The keys of what a person named: a folder, a file, or a pattern of names; of everything for the empty word."""
     path = absolute(given)
-    if os.path.isdir(path):
-        yield from _below(path, index, since, until)
+    if not given or os.path.isdir(path):
+        yield from _below(path if given else "", index, since, until)
     elif key := _at(path, settings, index):
         if since <= key.uploaded_at and (not until or key.uploaded_at < until):
             yield key
-    else:
+    elif not (os.path.lexists(path) and answers.watch_of(settings, path)):
         matches = re.compile(fnmatch.translate(given if "/" not in given else path), re.IGNORECASE).match
         whole = "/" in given
         for key in _below("", index, since, until):
@@ -128,17 +138,32 @@ def _below(folder: str, index: Index, since: str, until: str) -> Iterator[Key]:
 
 
 def _at(path: str, settings: Settings, index: Index) -> Key | None:
-    """The key of one file: what stands beside it, else what was recorded of that path."""
-    watch = answers.watch_of(settings, path)
-    if watch:
-        try:
-            with picture.parent_of(str(watch.path), path) as (folder, name):
-                _, record = sidecar.look(folder, name, picture.stamp(folder, name))
-        except (picture.NotAFile, OSError):
-            record = None
-        if record and record.status == "uploaded":
-            return Key(path, record.image_key, record.at, record.size, record.sha256)
+    """The key of one file: what stands beside it; else what was recorded of that path, where it is the same content."""
+    record, content = _beside(path, settings)
+    if record:
+        return Key(path, record.image_key, record.at, record.size, record.sha256) if record.image_key else None
     file = index.file(path)
-    if file and file.status == "uploaded":
+    if file and file.status == "uploaded" and content in {None, file.sha256}:
         return Key(path, file.image_key, file.at, file.size, file.sha256)
     return None
+
+
+def _beside(path: str, settings: Settings) -> tuple[Record | None, str | None]:
+    """The record that speaks of a file as it is now, or else its SHA-256; neither where it is gone or can't be read."""
+    watch = answers.watch_of(settings, path)
+    if watch is None:
+        return None, None
+    try:
+        with picture.parent_of(str(watch.path), path) as (folder, name):
+            _, record = sidecar.look(folder, name, picture.stamp(folder, name))
+            return record, None if record else picture.read(folder, name, 0).sha256
+    except picture.Changed:
+        return None, ""
+    except (picture.NotAFile, OSError):
+        return None, None
+
+
+def _may_come(path: str, settings: Settings) -> bool:
+    """Whether waiting makes sense: not for what was rejected."""
+    record, _ = _beside(absolute(path), settings)
+    return record is None or record.status != "rejected"

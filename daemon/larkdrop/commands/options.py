@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from larkdrop import control
-from larkdrop.config import Settings
+from larkdrop.settings import Settings
 
 config_option = click.option(
     "--config",

@@ -10,8 +10,8 @@ import click
 
 from larkdrop import config, logs
 from larkdrop.commands.options import config_option
-from larkdrop.config import Settings
 from larkdrop.service import Service
+from larkdrop.settings import Settings
 
 
 @click.command(epilog="Example: larkdrop run --config config.toml")

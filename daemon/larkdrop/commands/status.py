@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from larkdrop import answers, config
 from larkdrop.commands.options import ask, config_option, json_option, print_json, shown
-from larkdrop.config import Settings
+from larkdrop.settings import Settings
 
 # Seconds between two looks with --watch.
 REFRESH = 2.0
@@ -59,26 +60,26 @@ def look(settings: Settings) -> dict[str, Any]:
 
 def page(status: dict[str, Any]) -> RenderableType:
     """The status as a person reads it."""
-    lines = [_headline(status), _folders(status), *_lines(status)]
-    return Group(*lines)
+    return Group(_headline(status), *(Text(f"  → {shown(need)}") for need in status["needs"]), _folders(status),
+                 _facts(status))  # fmt: skip
 
 
 def _headline(status: dict[str, Any]) -> Text:
+    says = "larkdrop does not run"
     if status["running"]:
-        says = f"larkdrop runs since {status['since']} (process {status['pid']})"
-        mark, style = ("✓", "green") if status["well"] else ("✗", "red")
-    else:
-        says, mark, style = "larkdrop does not run", "✓" if status["well"] else "✗", "yellow"
-    return Text(f"{mark} {says}", style=style)
+        says = f"larkdrop runs since {_local(status['since'])} (process {status['pid']})"
+    if not status["well"]:
+        return Text(f"✗ {says}", style="red")
+    return Text(f"✓ {says}", style="green" if status["running"] else "yellow")
 
 
 def _folders(status: dict[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     columns = ["uploaded", "waiting", "uploading", "settling", "in_backoff", "rejected"]
     columns = [column for column in columns if column in status["folders"][0]]
     table.add_column("folder", overflow="fold")
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+        table.add_column(column.removeprefix("in_"), justify="right", no_wrap=True)
     for folder in status["folders"]:
         numbers = [f"{folder[column]:,}" for column in columns]
         if folder["rejected"]:
@@ -87,26 +88,31 @@ def _folders(status: dict[str, Any]) -> Table:
     return table
 
 
-def _lines(status: dict[str, Any]) -> list[RenderableType]:
+def _facts(status: dict[str, Any]) -> Table:
+    """What else is known, a line each, under its name."""
     calls, finished = status["calls"], status["finished"]
     quota = f" of {calls['quota']:,}" if calls["quota"] else ""
-    lines = [
-        f"calls     {calls['today']:,} today, {calls['month']:,}{quota} this month",
-        f"finished  {finished['1_min']:,} in the last minute, {finished['5_min']:,} in 5, {finished['15_min']:,} in 15",
-    ]
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row("calls", f"{calls['today']:,} today, {calls['month']:,}{quota} this month")
+    spans = f"{finished['1_min']:,} in the last minute, {finished['5_min']:,} in 5, {finished['15_min']:,} in 15"
+    table.add_row("finished", spans)
     if held := status["held"]:
-        lines.append(f"[red]held      since {held['since']}: {_reason(held)}[/red]")
+        table.add_row("held", Text(f"since {_local(held['since'])}: {_reason(held)}.", style="red"))
     elif status["running"]:
-        lines.append("gate      open")
-    lines += [f"[red]trouble   can't {'' if trouble.startswith('list') else 'write '}{escape(shown(trouble))}[/red]"
-              for trouble in status["troubles"]]  # fmt: skip
+        table.add_row("gate", "open")
+    for trouble in status["troubles"]:
+        table.add_row("trouble", Text(f"can't {shown(trouble)}", style="red"))
     if bad := status["last_rejected"]:
-        lines.append(f"rejected  {escape(shown(bad['path']))}: {escape(bad['reason'])}")
+        table.add_row("rejected", Text(f"{shown(bad['path'])}: {bad['reason']}"))
     if error := status["last_error"]:
-        lines.append(f"last error {error['at']}: {_reason(error)}")
-    return [Text.from_markup(line) for line in lines]
+        table.add_row("error", Text(f"at {_local(error['at'])}: {_reason(error)}. {error['hint']}".strip()))
+    return table
+
+
+def _local(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _reason(fault: dict[str, Any]) -> str:
     code = f" (code {fault['code']})" if fault["code"] is not None else ""
-    return escape(f"{fault['reason']}{code}. {fault['hint']}".strip())
+    return f"{fault['reason']}{code}"

@@ -61,7 +61,7 @@ def fault(code: int, message: str, log_id: str, *, upload: bool, retry_after: fl
     ``upload`` tells an upload's answer from the token call's; ``retry_after`` is the wait in seconds that the answer
     asks for, if it does.
     """
-    said = f"Lark says: {message}" if message else "Lark refused"
+    said = f"Lark says: {message.rstrip('.')}" if message else "Lark refused"
     if code == THROTTLED:
         return throttled(retry_after, said, code, log_id)
     if code in _PICTURE:
