@@ -162,6 +162,43 @@ def test_explain_what_is_done(done: Daemon, tmp_path: Path) -> None:
     assert "\n  → Save it as" in text
 
 
+def test_what_became_of_moved_and_deleted_pictures(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Explain says where a picture went, keys knows it under both names, and the gallery still shows it."""
+    daemon = make_daemon()
+    kept, gone = (daemon.home / name for name in ("moving", "deleting"))
+    kept.mkdir()
+    gone.mkdir()
+    watch = [
+        {"path": kept, "after_upload": "move", "move_to": tmp_path / "done"},
+        {"path": gone, "after_upload": "delete"},
+    ]
+    daemon = make_daemon(watch=watch)
+    (kept / "a.png").write_bytes(picture(1))
+    (gone / "b.png").write_bytes(picture(2))
+    assert daemon.once().returncode == 0
+    moved = tmp_path / "done" / "a.png"
+    assert f"It was moved to {moved}" in explained(daemon, kept / "a.png")["says"]
+    assert "It was deleted" in explained(daemon, gone / "b.png")["says"]
+    assert explained(daemon, moved)["state"] == "uploaded"
+    assert say(daemon, "keys", "--key-only", str(kept / "a.png"), str(moved)) == f"{key(moved)}\n" * 2
+    assert explained(daemon, gone / "b.png")["image_key"] == say(daemon, "keys", "--key-only", "b.png").strip()
+    say(daemon, "gallery", "--output", str(tmp_path / "gallery.html"))
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count("data:image/webp;base64,") == 1
+
+
+def test_explain_a_sidecar_that_is_gone_or_has_no_place(done: Daemon) -> None:
+    """Uploaded all the same."""
+    one, two = done.inbox / "one.png", done.inbox / "two.png"
+    known = key(one)
+    one.with_name("one.png.lark.json").unlink()
+    two.with_name("two.png.lark.json").write_text("mine")
+    answer = explained(done, one)
+    assert (answer["state"], answer["image_key"]) == ("uploaded", known)
+    assert "Its sidecar is missing" in answer["says"]
+    assert "taken by another file" in explained(done, two)["says"]
+
+
 def test_explain_what_is_under_way(lark: Sandbox, make_daemon: MakeDaemon) -> None:
     """Being written, waiting behind others, in backoff after which error, held by the gate."""
     poisoned = picture(1)

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,8 @@ def test_a_life_in_words(lark: Sandbox, make_daemon: MakeDaemon, told: list[str]
     wait_for_sidecar(daemon.drop("a.png", picture()))
     wait_until(lambda: "STATUS=1 uploaded, 0 waiting" in told, what="STATUS")
     wait_until(lambda: told.count("WATCHDOG=1") >= 2, what="WATCHDOG")
+    statuses = [word for word in told if word.startswith("STATUS=")]
+    assert all(one != other for one, other in pairwise(statuses)), "said where it changed"
     lark.faults.delay = 1.0
     daemon.drop("b.png", picture(1))
     wait_until(lambda: lark.calls["upload"] == 2, what="an upload in flight")

@@ -133,36 +133,56 @@ def _needs(status: dict[str, Any], rejected: int, waiting: int) -> Iterator[str]
         yield f"Mend or remove {rejected:,} rejected file{'s' if rejected > 1 else ''}; `larkdrop explain` says why."
 
 
+@dataclass(frozen=True)
+class Found:
+    """A file as it is now."""
+
+    record: Record | None  # the one beside it, where it speaks of this content
+    read: Picture | None  # None where two stats prove the record
+    changed: bool = False  # the record beside it speaks of other content
+    taken: bool = False  # the sidecar's place is taken by a file that larkdrop did not write
+
+
+def find(path: str, watch: Watch | None) -> Found:
+    """Look at the file at an absolute path. Raises NotAFile, Changed, OSError."""
+    with picture.parent_of(str(watch.path) if watch else os.path.dirname(path), path) as (folder, name):
+        _, record = sidecar.look(folder, name, picture.stamp(folder, name))
+        if record:
+            return Found(record, None)
+        read = picture.read(folder, name, limits.MAX_BYTES)
+        try:
+            beside = sidecar.read(folder, name)
+        except sidecar.Foreign:
+            return Found(None, read, taken=True)
+    if beside and beside.speaks_of(name, read.sha256, read.stamp.size):
+        return Found(beside, read)
+    return Found(None, read, changed=beside is not None)
+
+
 def explain(path: str, settings: Settings, index: Index, live: Live | None) -> Answer:
     """Why the file at an absolute path is or isn't uploaded."""
     watch = watch_of(settings, path)
-    if watch is None:
-        folders = ", ".join(str(watch.path) for watch in settings.watch)
-        return Answer(path, "outside", "It is not in a watched folder.", f"Watched are {folders}.")
-    if answer := _left_alone(watch, path):
-        return answer
-    if live and (answer := _under_way(path, live)):
+    if watch and (answer := _left_alone(watch, path) or (_under_way(path, live) if live else None)):
         return answer
     try:
-        with picture.parent_of(str(watch.path), path) as (folder, name):
-            _, record = sidecar.look(folder, name, picture.stamp(folder, name))
-            if record:
-                return _done(path, record, index)
-            read = picture.read(folder, name, limits.MAX_BYTES)
-            beside = _beside(folder, name)
+        found = find(path, watch)
     except NotAFile:
-        return _gone(path, index)
+        return _gone(path, index) if watch else _outside(path, settings)
     except Changed:
         return Answer(path, "writing", "It is being written to just now.")
     except OSError as error:
         return Answer(path, "unreadable", f"It can't be read: {error.strerror}.", "Let larkdrop's user read it.")
-    if beside and (beside.sha256, beside.size) == (read.sha256, read.stamp.size):
-        return _done(path, beside, index)
+    if found.record:
+        return _done(path, found.record, index)
+    if watch is None or found.read is None:
+        return _outside(path, settings)
     known = index.file(path)
-    if known and known.status == "uploaded" and known.sha256 == read.sha256:
-        hint = "" if beside is None else "The place of its sidecar is taken by another file."
-        return Answer(path, "uploaded", f"It is uploaded, without a sidecar: {known.image_key}.", hint, known.image_key)
-    return _to_come(Drop(path, watch), read, settings, live, changed=beside is not None)
+    if known and known.status == "uploaded" and known.sha256 == found.read.sha256:
+        says = f"It is uploaded: {known.image_key}. "
+        says += "Its sidecar's place is taken by another file." if found.taken else "Its sidecar is missing."
+        hint = "" if found.taken else "The next look writes it anew."
+        return Answer(path, "uploaded", says, hint, known.image_key)
+    return _to_come(Drop(path, watch), found.read, settings, live, changed=found.changed)
 
 
 def retry(path: str, settings: Settings, live: Live | None) -> Answer:
@@ -192,6 +212,11 @@ def retry(path: str, settings: Settings, live: Live | None) -> Answer:
 def watch_of(settings: Settings, path: str) -> Watch | None:
     """The watched folder that a path lies in."""
     return next((watch for watch in settings.watch if Path(path).is_relative_to(watch.path)), None)
+
+
+def _outside(path: str, settings: Settings) -> Answer:
+    folders = ", ".join(str(watch.path) for watch in settings.watch)
+    return Answer(path, "outside", "It is not in a watched folder.", f"Watched are {folders}.")
 
 
 def _left_alone(watch: Watch, path: str) -> Answer | None:
@@ -226,6 +251,10 @@ def _under_way(path: str, live: Live) -> Answer | None:
         return Answer(path, "settling", says)
     if place.where == "working":
         return Answer(path, "uploading", "It is being uploaded just now.")
+    if entry := place.job.entry:
+        record = entry.record
+        says = f"It is {record.status}{f': {record.image_key}' if record.image_key else ''}; writing that down is tried"
+        return Answer(path, record.status, f"{says} again {_when(place.job.due)}.", image_key=record.image_key)
     if hold:
         says = f"Everything is held since {_clock(_moment(hold.since))}: {hold.reason}."
         return Answer(path, "held", says, hold.reason.hint)

@@ -40,6 +40,10 @@ class Record:
             return "rejected"
         return "reused" if self.reused else "uploaded"
 
+    def speaks_of(self, name: str, sha256: str, size: int) -> bool:
+        """Whether this is about a file of that name and content, ``size`` in bytes."""
+        return (self.file, self.sha256, self.size) == (name, sha256, size)
+
     def fields(self) -> dict[str, Any]:
         """The record as the contract's JSON object."""
         made: dict[str, Any] = {"schema": SCHEMA, "status": self.status, "file": self.file}

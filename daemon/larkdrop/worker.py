@@ -290,7 +290,7 @@ class Worker:
             beside = sidecar.read(folder, name)
         except sidecar.Foreign:
             return None
-        if beside is None or (beside.file, beside.sha256, beside.size) != (name, read.sha256, read.stamp.size):
+        if beside is None or not beside.speaks_of(name, read.sha256, read.stamp.size):
             return None
         with suppress(OSError):
             if beside.mtime_ns == read.stamp.mtime_ns:

@@ -19,7 +19,6 @@ from larkdrop import answers, config
 from larkdrop.commands.options import absolute, config_option, json_option, print_json, shown
 from larkdrop.folder import picture, sidecar
 from larkdrop.index import Index
-from larkdrop.record import Record
 from larkdrop.settings import Settings
 
 # Seconds between looks while waiting.
@@ -139,31 +138,25 @@ def _below(folder: str, index: Index, since: str, until: str) -> Iterator[Key]:
 
 def _at(path: str, settings: Settings, index: Index) -> Key | None:
     """The key of one file: what stands beside it; else what was recorded of that path, where it is the same content."""
-    record, content = _beside(path, settings)
-    if record:
+    try:
+        found = answers.find(path, answers.watch_of(settings, path))
+    except picture.Changed:
+        return None
+    except (picture.NotAFile, OSError):
+        found = None
+    if found and (record := found.record):
         return Key(path, record.image_key, record.at, record.size, record.sha256) if record.image_key else None
     file = index.file(path)
-    if file and file.status == "uploaded" and content in {None, file.sha256}:
+    same = found is None or found.read is None or (file and file.sha256 == found.read.sha256)
+    if file and file.status == "uploaded" and same:
         return Key(path, file.image_key, file.at, file.size, file.sha256)
     return None
 
 
-def _beside(path: str, settings: Settings) -> tuple[Record | None, str | None]:
-    """The record that speaks of a file as it is now, or else its SHA-256; neither where it is gone or can't be read."""
-    watch = answers.watch_of(settings, path)
-    if watch is None:
-        return None, None
-    try:
-        with picture.parent_of(str(watch.path), path) as (folder, name):
-            _, record = sidecar.look(folder, name, picture.stamp(folder, name))
-            return record, None if record else picture.read(folder, name, 0).sha256
-    except picture.Changed:
-        return None, ""
-    except (picture.NotAFile, OSError):
-        return None, None
-
-
 def _may_come(path: str, settings: Settings) -> bool:
     """Whether waiting makes sense: not for what was rejected."""
-    record, _ = _beside(absolute(path), settings)
-    return record is None or record.status != "rejected"
+    try:
+        found = answers.find(absolute(path), answers.watch_of(settings, absolute(path)))
+    except (picture.NotAFile, picture.Changed, OSError):
+        return True
+    return found.record is None or found.record.status != "rejected"
