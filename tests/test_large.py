@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -19,10 +21,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A real run over that many files of a hundred contents, in a hundred folders."""
-    with Sandbox() as lark:
-        daemon = Daemon(tmp_path_factory.mktemp("large"), lark, log={"level": "info"}, upload={"settle_seconds": 0})
+def large() -> Iterator[Daemon]:
+    """A real run over that many files of a hundred contents, in a hundred folders.
+
+    In memory where it can be: the commands only read, and making so many files takes minutes elsewhere.
+    """
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with Sandbox() as lark, TemporaryDirectory(prefix="larkdrop-large-", dir=memory) as home:
+        daemon = Daemon(Path(home), lark, log={"level": "info"}, upload={"settle_seconds": 0})
         for folder in range(100):
             (daemon.inbox / f"{folder:02}").mkdir()
             content = picture(folder)

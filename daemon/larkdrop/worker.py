@@ -213,11 +213,15 @@ class Worker:
     def _find_key(self, job: Job, ticket: Ticket | None, content: Content, read: Picture) -> Known | Uploaded:
         """The known key of what was read, or a new one from Lark. Raises PictureFault where there is none."""
         inspect(read)
-        dedupe = self._settings.upload.dedupe
-        self._in_flight.claim(content if dedupe else job, job)
-        if dedupe and (known := self._cache.get(content)):
-            self._in_flight.release(job)  # the key is safe, so no twin waits for this record
+        if not self._settings.upload.dedupe:
+            self._in_flight.claim(job, job)
+        elif known := self._cache.get(content):
             return known
+        else:
+            self._in_flight.claim(content, job)
+            if known := self._cache.get(content):  # recorded meanwhile
+                self._in_flight.release(job)
+                return known
         if ticket is None:
             raise NeedsTicket
         if not self._recorder.keeps_keys:
