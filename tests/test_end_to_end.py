@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -265,6 +266,21 @@ def test_a_stop_is_seen_while_everything_waits(lark: Sandbox, make_daemon: Calla
             daemon.signal(number)
             assert daemon.process
             assert daemon.process.wait(5) == 0
+
+
+def test_it_goes_on_after_it_was_suspended(make_daemon: Callable[..., Daemon]) -> None:
+    """Ctrl-Z and fg, a laptop's sleep, a debugger: longer than any wait of the main thread's."""
+    with make_daemon() as daemon:
+        wait_for_sidecar(daemon.drop("before.png", picture(1)))
+        daemon.signal(signal.SIGSTOP)
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > 3)
+        daemon.signal(signal.SIGCONT)
+        wait_for_sidecar(daemon.drop("after.png", picture(2)))
+        began = time.monotonic()
+        wait_until(lambda: daemon.process_ended() or time.monotonic() - began > 3)
+        assert not daemon.events("reload"), "no signal is made up"
+        assert daemon.stop() == 0
 
 
 def test_a_second_daemon_on_the_same_state_exits_75(make_daemon: Callable[..., Daemon]) -> None:

@@ -35,13 +35,13 @@ from larkdrop.queue import DropQueue
 from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
 from larkdrop.settings import Settings
+from larkdrop.signals import Signals
 from larkdrop.systemd import Systemd
 from larkdrop.worker import Worker
 
 # mallopt(3): from this size on, memory goes back to the system as soon as it is freed, and few arenas keep the rest.
 M_MMAP_THRESHOLD, MMAP_FROM = -3, 256 * 1024
 M_ARENA_MAX, ARENAS = -8, 2
-SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
 # stopping.
 TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
@@ -77,6 +77,7 @@ class Service:
         )  # fmt: skip
         self._watcher = Watcher(settings.watch, self._intake)
         self._control = Control(settings.state.dir, self._answer)
+        self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._systemd = Systemd()
         self._progress = Progress()
         self._signing_in: threading.Thread | None = None
@@ -92,7 +93,7 @@ class Service:
         """
         _tame_malloc()
         with ExitStack() as stack:
-            stack.enter_context(_signals_held())
+            stack.enter_context(self._signals)
             stack.enter_context(_state_locked(self._settings))
             try:
                 stack.enter_context(self._cache)
@@ -157,9 +158,9 @@ class Service:
 
     def _stop_asked(self, seconds: float) -> bool:
         """Wait for a signal, and do what SIGHUP asks."""
-        got = signal.sigtimedwait(SIGNALS, seconds)
-        if got and got.si_signo != signal.SIGHUP:
-            self._log.info("stopping", signal=signal.Signals(got.si_signo).name)
+        got = self._signals.wait(seconds)
+        if got and got is not signal.SIGHUP:
+            self._log.info("stopping", signal=got.name)
             return True
         if got:
             self._log.info("reload", doing="rescan and probe")
@@ -245,9 +246,9 @@ class Service:
         """Wait for threads to end, until ``deadline`` in monotonic seconds."""
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
             self._systemd.extend()
-            got = signal.sigtimedwait(SIGNALS - {signal.SIGHUP}, TICK_BRIEF)
-            if got:
-                os._exit(128 + got.si_signo)
+            got = self._signals.wait(TICK_BRIEF)
+            if got and got is not signal.SIGHUP:
+                os._exit(128 + got)
 
     def _start(self, name: str, target: Callable[[], None], *, in_turn: bool = False) -> threading.Thread:
         run = partial(self._progress.run, target, in_turn=in_turn)
@@ -262,16 +263,6 @@ def _tame_malloc() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, MMAP_FROM)
         mallopt(M_ARENA_MAX, ARENAS)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """No signal interrupts a thread; the main thread takes them one by one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
