@@ -23,7 +23,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO")
 ENDINGS = {"JPEG": "jpg", "TIFF": "tif"}
 
 
-def wait_until(condition: Callable[[], T | None], seconds: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], seconds: float = 60.0, what: str = "") -> T:
     """Wait until ``condition`` gives something true, and return it; fail after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not (got := condition()):
@@ -168,6 +168,6 @@ def sidecar_of(path: Path) -> dict[str, Any] | None:
     return made
 
 
-def wait_for_sidecar(path: Path, seconds: float = 20.0) -> dict[str, Any]:
+def wait_for_sidecar(path: Path, seconds: float = 60.0) -> dict[str, Any]:
     """The sidecar beside a picture, once it is there."""
     return wait_until(lambda: sidecar_of(path), seconds, f"a sidecar for {path}")

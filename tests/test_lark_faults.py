@@ -70,7 +70,7 @@ def test_an_outage_with_60_waiting(lark: Sandbox, make_daemon: Callable[..., Dae
         wait_until(lambda: time.monotonic() - began > 15)
         calls = lark.calls["upload"] - before
         lark.faults.down = False
-        all_uploaded(daemon, paths, lark, 8)
+        all_uploaded(daemon, paths, lark, 30)
         assert calls <= 60
         assert len(daemon.events("lark_held")) == 1
         (resumed,) = daemon.events("lark_resumed")
