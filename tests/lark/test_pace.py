@@ -98,6 +98,26 @@ def drive(pace: Pace, clock: Clock, seconds: float, fresh_every: float = 0.0) ->
     return went, waits + [clock.now - at for at in waiting]
 
 
+@settings(max_examples=40, deadline=None)
+@given(lingers=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3]), min_size=30, max_size=90))
+def test_calls_that_linger_on_their_way_do_not_arrive_too_close_together(lingers: list[float]) -> None:
+    """The platform counts arrivals: what a thread's wait or a handshake delayed counts from when it came."""
+    clock = Clock()
+    pace = make(clock, per_second=20)
+    on_the_way: list[tuple[float, Ticket]] = []
+    arrivals: list[float] = []
+    while len(arrivals) < 120:
+        while len(on_the_way) < 16 and (got := pace.ticket(fresh=True)):
+            arrives = clock.now + 0.02 + lingers[len(arrivals) % len(lingers)]
+            arrivals.append(arrives)
+            on_the_way.append((arrives + 0.1, got))
+        for one in [one for one in on_the_way if one[0] <= clock.now]:
+            on_the_way.remove(one)
+            pace.succeeded(one[1])
+        clock.now += 0.004
+    assert most_in(sorted(arrivals), 1.0) <= 20
+
+
 def test_a_few_hundred_go_at_the_per_second_limit() -> None:
     """400 pictures take little more than 8 s at 50 a second."""
     clock = Clock()

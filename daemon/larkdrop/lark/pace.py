@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ from larkdrop.errors import LarkdropError, SetupFault, Throttled
 MARGIN = 0.05
 # The part of the minute's budget a backlog may use up as fast as it can; the rest is spread over the minute.
 BURST = 0.5
+# By this factor the shortest way of a call is forgotten with each call, in case the network became slower.
+FORGETTING = 1.02
 # Seconds by which a backlog that was woken late may still keep to its plan.
 CATCH_UP = 0.25
 # Pictures in a row whose first call fails that count as an outage.
@@ -57,6 +59,19 @@ class Window:
         free now and the places that fall free later can carry to the window's end.
         """
         return max(0.0, self._even_due(now, spare) - now)
+
+    def drop(self, at: float) -> bool:
+        """Free the place that was taken ``at`` some moment; False where that is long ago."""
+        place = bisect_left(self.taken, at)
+        if place == len(self.taken) or self.taken[place] != at:
+            return False
+        del self.taken[place]
+        return True
+
+    def put_off(self, at: float, seconds: float) -> None:
+        """The place that was taken ``at`` some moment was needed ``seconds`` later."""
+        if self.drop(at):
+            insort(self.taken, at + seconds)
 
     def take(self, now: float) -> None:
         """Use a place."""
@@ -119,6 +134,7 @@ class Pace:
         self._hold: Hold | None = None
         self._probing: Ticket | None = None
         self._next_probe = 0.0
+        self._shortest = math.inf  # seconds from a ticket to the answer, of the call that was fastest of late
         self._mended_at = -math.inf  # as a person said
         self._probes = 0
         self._failures = 0
@@ -179,6 +195,7 @@ class Pace:
         """The platform answered as it should. Returns the hold that this ended, if it did."""
         with self._lock:
             ticket.spent = True
+            self._arrived(ticket, self._clock())
             ended = self._hold if ticket.probe or not (self._hold and self._hold.person) else None
             if ended:
                 self._hold = None
@@ -235,6 +252,14 @@ class Pace:
         self._hold = Hold(reason, now, person)
         return self._hold
 
+    def _arrived(self, ticket: Ticket, now: float) -> None:
+        """Count a call from when it came to the platform: what took longer than the fastest may have left that late."""
+        took = now - ticket.at
+        self._shortest = min(took, self._shortest * FORGETTING)
+        if took - self._shortest > MARGIN / 2:
+            for window in (self._second, self._minute):
+                window.put_off(ticket.at, took - self._shortest)
+
     def _throttled(self, now: float, ticket: Ticket, reason: Throttled) -> None:
         """Wait as told, and take what went through in the window before as the true limit for a while."""
         self._drop(ticket)
@@ -262,5 +287,4 @@ class Pace:
 
     def _drop(self, ticket: Ticket) -> None:
         for window in (self._second, self._minute):
-            if ticket.at in window.taken:
-                window.taken.remove(ticket.at)
+            window.drop(ticket.at)
