@@ -61,6 +61,7 @@ def test_tokens_that_live_4_s_and_are_revoked_twice(lark: Sandbox, make_daemon: 
         assert len(daemon.events("lark_held")) <= 1
 
 
+@pytest.mark.slow
 def test_an_outage_with_60_waiting(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """15 s: at most 60 calls, one line when the gate closes and one when it opens, everything done soon after."""
     with make_daemon(upload={"backoff_initial": 0.5, "backoff_max": 3.0, "workers": 16}) as daemon:
@@ -78,6 +79,7 @@ def test_an_outage_with_60_waiting(lark: Sandbox, make_daemon: Callable[..., Dae
         assert len([event for event in daemon.events() if event["level"] in {"warning", "error"}]) < 10
 
 
+@pytest.mark.slow
 def test_bot_off_with_40_waiting(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """8 s: at most 30 calls, nothing rejected, one error line with what to do, resumed by itself."""
     lark.faults.bot_off = True
@@ -201,6 +203,7 @@ def test_a_thousand_in_backoff_leave_the_workers_free(lark: Sandbox, make_daemon
         assert not daemon.events("lark_held")
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """60 pictures of nearly 10 MB, default workers, 300 ms a call: under 150 MiB."""
     unlimited(lark)
