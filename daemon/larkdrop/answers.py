@@ -102,6 +102,7 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         "troubles": [
             *(f"write {trouble}" for trouble in live.recorder.troubles),
             *(f"list {path}" for path in live.intake.unreadable),
+            *(f"read {path}" for path in live.worker.unreadable),
         ]
         if live
         else [],
@@ -128,7 +129,9 @@ def _needs(status: dict[str, Any], rejected: int, waiting: int) -> Iterator[str]
     for folder in status["folders"]:
         if folder["gone"]:
             yield f"Bring {folder['path']} back, or mend the config: there is no such folder."
-    yield from (f"Look at the log: larkdrop can't {trouble}." for trouble in status["troubles"])
+    if troubles := status["troubles"]:
+        more = f", nor {len(troubles) - 1:,} more" if len(troubles) > 1 else ""
+        yield f"Let larkdrop {troubles[0]}, which it can't{more}; the log says why."
     if rejected:
         yield f"Mend or remove {rejected:,} rejected file{'s' if rejected > 1 else ''}; `larkdrop explain` says why."
 

@@ -55,7 +55,7 @@ class Intake:
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Folders that could not be listed."""
+        """Folders that could not be listed when they were last looked at."""
         return tuple(self._unreadable)
 
     def finished(self, drop: Drop) -> None:
@@ -165,19 +165,24 @@ class Intake:
         return None
 
     def _look(self, watch: Watch, below: str, *, left_before: float) -> None:
-        began, found = time.monotonic(), 0
-        for drop in scan(watch, below=below, left_before=left_before, unreadable=self._cannot_list):
+        began, found, root = time.monotonic(), 0, below or str(watch.path)
+        bad: set[str] = set()
+
+        def unreadable(folder: str, error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                bad.add(folder)
+                self._cannot_list(folder, error)
+
+        for drop in scan(watch, below=below, left_before=left_before, unreadable=unreadable):
             found += 1
             if below:
                 self._queue.put(drop)
             elif not self._queue.put_backlog(drop):
                 return
-        seconds = round(time.monotonic() - began, 3)
-        self._log.debug("looked", path=below or str(watch.path), found=found, seconds=seconds)
+        self._unreadable = bad | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
+        self._log.debug("looked", path=root, found=found, seconds=round(time.monotonic() - began, 3))
 
     def _cannot_list(self, folder: str, error: OSError) -> None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError) or folder in self._unreadable:
-            return
-        self._unreadable.add(folder)
         hint = "Let larkdrop's user list it; every rescan looks again."
-        self._log.warning("cannot_list", path=folder, reason=error.strerror, hint=hint)
+        say = self._log.debug if folder in self._unreadable else self._log.error
+        say("cannot_list", path=folder, reason=error.strerror, hint=hint)

@@ -78,6 +78,11 @@ class Worker:
         self._said: OrderedDict[object, None] = OrderedDict()
         self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
 
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Files that could not be read when they were last looked at."""
+        return tuple(key for key in tuple(self._said) if isinstance(key, str) and os.path.lexists(key))
+
     def run(self) -> None:
         """Work until the queue is stopped."""
         while job := self._queue.take():
@@ -129,7 +134,7 @@ class Worker:
                 self._say(type(error), "error", "machine_short", reason=str(error), path=path)
                 return partial(self._retry, job)
             self._say(
-                path, "warning", "cannot_read", path=path, reason=error.strerror,
+                path, "error", "cannot_read", path=path, reason=error.strerror,
                 hint="Let larkdrop's user read it; every rescan looks again.",
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
@@ -157,6 +162,7 @@ class Worker:
             return partial(self._record, job, _recorded_before(drop, stamp, proven))
         with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
             read = picture.read(folder, name, limits.MAX_BYTES)
+            self._said.pop(drop.path, None)
             quiet = drop.quiet_for(read.stamp)
             needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
             if quiet < needed:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,22 +55,42 @@ def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_
 
 @needs_setpriv
 def test_an_unreadable_file(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
-    """Said once with what to do, looked at again, and taken once it can be read."""
+    """Said once with what to do, also by status; looked at again, and taken once it can be read. A folder likewise."""
     daemon = make_daemon()
+    closed = daemon.inbox / "closed"
+    closed.mkdir()
+    inner = daemon.drop("closed/inner.png", picture(3))
     path = daemon.drop("private.png", picture(1))
     path.chmod(0o600)
+    closed.chmod(0o700)
     os.chown(path, NOBODY, NOBODY)
+    os.chown(closed, NOBODY, NOBODY)
     daemon.prefix = POWERLESS
     with daemon:
         (said,) = wait_until(lambda: daemon.events("cannot_read"))
-        assert (said["level"], said["path"]) == ("warning", str(path))
+        assert (said["level"], said["path"]) == ("error", str(path))
+        assert status(daemon)["troubles"] == [f"list {closed}", f"read {path}"]
         daemon.signal(signal.SIGHUP)
         assert wait_for_sidecar(daemon.drop("good.png", picture(2)))
         path.chmod(0o644)
+        closed.chmod(0o755)
         daemon.signal(signal.SIGHUP)
         assert wait_for_sidecar(path)["status"] == "uploaded"
-        assert len([event for event in daemon.events("cannot_read") if event["level"] == "warning"]) == 1
-    assert len(lark.uploads) == 2
+        wait_until(lambda: lark.uploads[2:], what="the picture in the folder")
+        for event in ("cannot_read", "cannot_list"):
+            assert len([told for told in daemon.events(event) if told["level"] == "error"]) == 1
+        closed.chmod(0o777)
+        daemon.signal(signal.SIGHUP)
+        assert wait_for_sidecar(inner)["status"] == "uploaded"
+        wait_until(lambda: status(daemon)["well"], what="all to be well")
+    assert len(lark.uploads) == 3
+
+
+def status(daemon: Daemon) -> dict[str, Any]:
+    """What ``larkdrop status`` says."""
+    done = subprocess.run(daemon.command("status", "--json"), capture_output=True, text=True, check=False)
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
 
 
 @needs_setpriv

@@ -21,6 +21,8 @@ from larkdrop.settings import Settings
 
 # Seconds between two looks with --watch.
 REFRESH = 2.0
+# Troubles that are shown; --json has all.
+MOST_TROUBLES = 5
 
 
 @click.command(epilog="Example: larkdrop status --watch")
@@ -100,8 +102,11 @@ def _facts(status: dict[str, Any]) -> Table:
         table.add_row("held", Text(f"since {_local(held['since'])}: {_reason(held)}.", style="red"))
     elif status["running"]:
         table.add_row("gate", "open")
-    for trouble in status["troubles"]:
+    troubles = status["troubles"]
+    for trouble in troubles[:MOST_TROUBLES]:
         table.add_row("trouble", Text(f"can't {shown(trouble)}", style="red"))
+    if len(troubles) > MOST_TROUBLES:
+        table.add_row("", Text(f"and {len(troubles) - MOST_TROUBLES:,} more", style="red"))
     if bad := status["last_rejected"]:
         table.add_row("rejected", Text(f"{shown(bad['path'])}: {bad['reason']}"))
     if error := status["last_error"]:
