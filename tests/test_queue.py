@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
 from larkdrop.intake import Intake
 from larkdrop.lark.pace import Pace
-from larkdrop.queue import DropQueue
+from larkdrop.queue import DropQueue, Job
 from larkdrop.record import Record
 from larkdrop.recorder import Entry
 from larkdrop.settings import Watch
+from tests.helpers import wait_until
 
 
 @pytest.fixture
@@ -75,6 +77,26 @@ def test_a_path_that_comes_again_while_it_is_worked_on(queue: DropQueue, drop: C
     queue.later(first, 60)
     assert queue.counts().backoff == 0
     assert taken(queue) == "a"
+
+
+@pytest.mark.parametrize(
+    "way", [DropQueue.done, DropQueue.back, DropQueue.soon, lambda queue, job: queue.later(job, 60)]
+)
+def test_a_worker_that_waits_is_told_of_a_path_that_came_again(
+    queue: DropQueue, drop: Callable[[str], Drop], way: Callable[[DropQueue, Job], None]
+) -> None:
+    """However the first ends, and whoever ends it: the recorder's threads take no jobs themselves."""
+    queue.put(drop("a"))
+    first = queue.take()
+    assert first
+    queue.put(drop("a"))
+    jobs: list[Job | None] = []
+    worker = threading.Thread(target=lambda: jobs.append(queue.take()), daemon=True)
+    worker.start()
+    wait_until(lambda: queue._idle)
+    way(queue, first)
+    wait_until(lambda: jobs, 10, "the path to be handed out again")
+    worker.join()
 
 
 def test_a_fresh_event_ends_a_pause(queue: DropQueue, drop: Callable[[str], Drop]) -> None:

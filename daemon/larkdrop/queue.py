@@ -299,4 +299,5 @@ class DropQueue:
         if again:
             again.entry = job.entry
             self._fresh.jobs[path] = again
+            self._changed.notify()
         return again is None
