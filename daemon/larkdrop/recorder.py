@@ -16,20 +16,22 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 
 import structlog
 
 from larkdrop.folder import after, picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp
 from larkdrop.keycache import Content, KeyCache, Outcome
-from larkdrop.progress import aside, waiting
+from larkdrop.progress import aside, step, waiting
 from larkdrop.record import Record
 from larkdrop.results import ResultLog
 from larkdrop.settings import Watch
 
 # Outcomes of a folder whose sidecars wait to be written; their keys are safe meanwhile.
 MOST_WAITING = 10_000
+# Sidecars written together: each is an open file until they have their names.
+MOST_TOGETHER = 32
 # Files remembered that are done without a sidecar, since its place is taken.
 MOST_BARE = 10_000
 
@@ -154,7 +156,9 @@ class Recorder:
             with aside:
                 self._each_or_all(taken, self._append)
             for where, together in groupby(taken, lambda order: os.path.dirname(order.entry.path)):
-                self._each_or_all(list(together), partial(self._stand_beside, where))
+                while some := list(islice(together, MOST_TOGETHER)):
+                    self._each_or_all(some, partial(self._stand_beside, where))
+                    step()
             for order in taken:
                 order.then(order.entry.finished)
 

@@ -53,6 +53,19 @@ def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_
     assert len(lark.uploads) == len(daemon.results()) == 5
 
 
+@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit")
+def test_few_open_files(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Thousands of sidecars that can be written at once are not all opened at once."""
+    daemon = make_daemon(upload={"workers": 4})
+    content = picture(1)
+    paths = [daemon.drop(f"{number}.png", content) for number in range(3000)]
+    daemon.prefix = ("prlimit", "--nofile=80")
+    done = daemon.once()
+    assert done.returncode == 0
+    assert "Too many open files" not in done.stderr
+    assert all(sidecar_of(path) for path in paths)
+
+
 @needs_setpriv
 def test_an_unreadable_file(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """Said once with what to do, also by status; looked at again, and taken once it can be read. A folder likewise."""
