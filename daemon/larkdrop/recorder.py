@@ -31,7 +31,7 @@ from larkdrop.settings import Watch
 # Outcomes of a folder whose sidecars wait to be written; their keys are safe meanwhile.
 MOST_WAITING = 10_000
 # Sidecars written together: each is an open file until they have their names.
-MOST_TOGETHER = 32
+MOST_TOGETHER = 128
 # Files remembered that are done without a sidecar, since its place is taken.
 MOST_BARE = 10_000
 

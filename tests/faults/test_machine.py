@@ -59,7 +59,7 @@ def test_few_open_files(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> No
     daemon = make_daemon(upload={"workers": 4})
     content = picture(1)
     paths = [daemon.drop(f"{number}.png", content) for number in range(3000)]
-    daemon.prefix = ("prlimit", "--nofile=80")
+    daemon.prefix = ("prlimit", "--nofile=200")
     done = daemon.once()
     assert done.returncode == 0
     assert "Too many open files" not in done.stderr
