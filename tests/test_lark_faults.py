@@ -203,6 +203,23 @@ def test_a_thousand_in_backoff_leave_the_workers_free(lark: Sandbox, make_daemon
         assert not daemon.events("lark_held")
 
 
+def test_what_waits_in_backoff_holds_no_pictures(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """30 pictures of nearly 10 MB that fail: what is remembered of their failures does not keep their bytes."""
+    unlimited(lark)
+    big = picture(1, noise=100_000) + b"\0" * (10 * 1024 * 1024 - 400_000)
+    bad = [big + number.to_bytes(2, "big") for number in range(30)]
+    lark.poison = {hashlib.sha256(content).hexdigest() for content in bad}
+    slow = {"workers": 2, "backoff_initial": 3000.0, "backoff_max": 3000.0}
+    with make_daemon(lark={"base_url": lark.url, **MANY}, upload=slow) as daemon:
+        for number, content in enumerate(bad):
+            daemon.drop(f"{number}.png", content)
+            wait_for_sidecar(daemon.drop(f"good-{number}.png", picture(1000 + number)))
+        wait_until(lambda: len(daemon.events("upload_failed")) == 30, what="all to have failed")
+        assert daemon.process
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        assert int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024 < 150
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """60 pictures of nearly 10 MB, default workers, 300 ms a call: under 150 MiB."""

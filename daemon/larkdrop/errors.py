@@ -13,6 +13,8 @@ LarkdropError
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class LarkdropError(Exception):
     """A sentence for a person, and what is known besides.
@@ -29,6 +31,11 @@ class LarkdropError(Exception):
         self.hint = hint
         self.code = code
         self.log_id = log_id
+
+    def without_frames(self) -> Self:
+        """This, to be remembered: the frames that an exception came through keep all that they worked on in memory."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     def __str__(self) -> str:
         known = [f"code {self.code}"] if self.code is not None else []

@@ -105,7 +105,7 @@ class Worker:
         try:
             self._client.sign_in()
         except LarkdropError as fault:
-            self._failed(ticket, fault)
+            self._failed(ticket, fault.without_frames())
         else:
             self._succeeded(ticket)
 
@@ -123,12 +123,15 @@ class Worker:
         except Changed:
             self._log.debug("changed_while_read", path=path)
             self._park(job, None, self._settings.upload.settle_seconds)
-        except (NeedsTicket, SetupFault, Throttled):
+        except NeedsTicket:
+            return partial(self._queue.back, job)
+        except (SetupFault, Throttled) as fault:
+            fault.without_frames()  # the gate, too, remembers it
             return partial(self._queue.back, job)
         except Twin:
             return lambda: None
         except MomentFault as fault:
-            return partial(self._retry, job, fault)
+            return partial(self._retry, job, fault.without_frames())
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
                 self._say(type(error), "error", "machine_short", reason=str(error), path=path)
