@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,9 @@ from larkdrop.record import Record
 from larkdrop.recorder import Entry
 from larkdrop.settings import Watch
 from tests.helpers import wait_until
+from tests.simulation import Clock
+
+RECORD = Record("uploaded", "a", "message", "im/v1", "x", "0", 1, 1, "PNG", 1, 1, "", 1, reused=False, log_id="")
 
 
 @pytest.fixture
@@ -30,8 +34,10 @@ def watch(tmp_path: Path) -> Watch:
 
 @pytest.fixture
 def queue() -> DropQueue:
-    """A queue whose pace always has a ticket."""
-    return DropQueue(Pace(per_second=10_000, per_minute=10_000, probe_seconds=1, backoff=lambda _: 1.0))
+    """A queue whose pace always has a ticket, and in which everything happens in one moment."""
+    clock = Clock()
+    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, backoff=lambda _: 1.0, clock=clock)
+    return DropQueue(pace, clock)
 
 
 @pytest.fixture
@@ -118,15 +124,70 @@ def test_what_has_no_room_is_found_by_a_rescan(
     monkeypatch.setattr(queue_module, "MOST", 5)
     monkeypatch.setattr(intake_module, "MOST", 5)
     intake = Intake((watch,), queue, Settle(queue.put), settle_seconds=0, rescan_seconds=3600)
-    for number in range(8):
+    for number in range(18):
         queue.put(drop(str(number)))
-    assert queue.counts().waiting == 5
+    assert queue.counts().waiting == 15
     intake.tick()
     assert intake.idle, "no rescan while there is no room"
-    for _ in range(4):
+    for _ in range(14):
         taken(queue)
     intake.tick()
     assert not intake.idle, "a rescan is asked for"
+
+
+def test_what_a_scan_found_and_had_to_settle_is_backlog(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
+    """However young it is; and it takes nothing from what an event told of the same path."""
+    queue.put(replace(drop("found"), by_scan=True))
+    queue.put(drop("dropped"))
+    queue.put(replace(drop("dropped"), by_scan=True))
+    assert (queue.counts().fresh, queue.counts().backlog) == (1, 1)
+    assert [taken(queue) for _ in range(2)] == ["dropped", "found"]
+
+
+def test_a_new_folder_does_not_wait_for_a_scan_that_waits(
+    queue: DropQueue, drop: Callable[[str], Drop], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a scan waits for room in the backlog, what is dropped with its folder is fresh."""
+    monkeypatch.setattr(queue_module, "MOST", 5)
+    for number in range(9):
+        (watch.path / str(number)).write_bytes(b"old")
+    intake = Intake((watch,), queue, Settle(queue.put), settle_seconds=0, rescan_seconds=3600)
+    intake.rescan()
+    threads = [threading.Thread(target=run) for run in (intake.run, intake.run_folders)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: queue.counts().backlog == 5, what="the scan to wait")
+        (watch.path / "new").mkdir()
+        (watch.path / "new" / "now").write_bytes(b"new")
+        intake.look(watch, f"{watch.path}/new")
+        wait_until(lambda: queue.counts().fresh == 1, 10, "the new folder's picture")
+        assert taken(queue) == "now"
+    finally:
+        queue.stop()
+        intake.stop()
+        for thread in threads:
+            thread.join(10)
+
+
+def test_an_outcome_to_be_recorded_outlives_a_full_queue(
+    queue: DropQueue, drop: Callable[[str], Drop], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that could not be kept yet is not forgotten where there is no room for more."""
+    monkeypatch.setattr(queue_module, "MOST", 1)
+    for number in range(9):
+        queue.put(drop(str(number)))
+        job = queue.take()
+        assert job
+        queue.later(job, 60)
+    queue.put(drop("a"))
+    job = queue.take()
+    assert job
+    job.entry = Entry(job.drop.path, watch, Stamp(1, 1, 1, 1), RECORD)
+    queue.later(job, 60)
+    place = queue.place(job.drop.path)
+    assert place
+    assert place.job is job
 
 
 def test_an_outcome_to_be_recorded_outlives_a_new_event(
@@ -134,12 +195,11 @@ def test_an_outcome_to_be_recorded_outlives_a_new_event(
 ) -> None:
     """A key that could not be kept yet is not forgotten when its file is written anew."""
     stamp = Stamp(1, 1, 1, 1)
-    record = Record("uploaded", "a", "message", "im/v1", "x", "0", 1, 1, "PNG", 1, 1, "", 1, reused=False, log_id="")
     for new_event_while_working in (False, True):
         queue.put(drop("a"))
         job = queue.take()
         assert job
-        job.entry = Entry(job.drop.path, watch, stamp, record)
+        job.entry = Entry(job.drop.path, watch, stamp, RECORD)
         if new_event_while_working:
             queue.put(drop("a"))
             queue.later(job, 3600)

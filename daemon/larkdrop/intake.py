@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -14,6 +16,8 @@ from larkdrop.folder.settle import Settle
 from larkdrop.progress import waiting
 from larkdrop.queue import MOST, DropQueue
 from larkdrop.settings import Watch
+
+T = TypeVar("T")
 
 
 class Intake:
@@ -35,8 +39,9 @@ class Intake:
         self._rescan_seconds = rescan_seconds
         self._log = structlog.get_logger()
         self._changed = threading.Condition()
-        self._wanted: dict[tuple[Watch, str], None] = {}
-        self._looking = False
+        self._scans: dict[Watch, None] = {}  # asked for
+        self._folders: dict[tuple[Watch, str], None] = {}  # new sub-folders, asked for
+        self._looking = 0
         self._stopped = False
         self._unreadable: set[str] = set()
         self._period = dict.fromkeys(watches, rescan_seconds)
@@ -46,7 +51,7 @@ class Intake:
     def idle(self) -> bool:
         """Whether every look that was asked for is finished."""
         with self._changed:
-            return not self._wanted and not self._looking
+            return not (self._scans or self._folders or self._looking)
 
     @property
     def next_look(self) -> dict[Watch, float]:
@@ -71,8 +76,11 @@ class Intake:
     def look(self, watch: Watch, below: str = "") -> None:
         """Look through a watched folder, or its sub-folder ``below``, as soon as possible."""
         with self._changed:
-            self._wanted[watch, below] = None
-            self._changed.notify()
+            if below:
+                self._folders[watch, below] = None
+            else:
+                self._scans[watch] = None
+            self._changed.notify_all()
 
     def rescan(self) -> None:
         """Look through everything as soon as possible."""
@@ -89,7 +97,7 @@ class Intake:
         with self._changed:
             self._period[watch] = min(watch.poll_seconds, self._rescan_seconds) if polled else self._rescan_seconds
             self._due[watch] = time.monotonic() + self._period[watch]
-            self._changed.notify()
+            self._changed.notify_all()
         self._log.info("observer", path=str(watch.path), chosen="polling" if polled else "inotify", reason=reason)
 
     def short_of_watches(self, watch: Watch) -> None:
@@ -110,7 +118,7 @@ class Intake:
         with self._changed:
             self._period[watch] = watch.poll_seconds
             self._due[watch] = time.monotonic() + watch.poll_seconds
-            self._changed.notify()
+            self._changed.notify_all()
 
     def root_gone(self, watch: Watch) -> None:
         """A watched folder is not there any more."""
@@ -124,47 +132,53 @@ class Intake:
     def tick(self) -> None:
         """Look again for what had no room, once there is room."""
         counts = self._queue.counts()
-        if self._queue.overflowed and max(counts.fresh, counts.backoff) < MOST // 2:
+        if self._queue.overflowed and max(counts.backlog, counts.backoff) < MOST // 2:
             self._queue.overflowed = False
             self.rescan()
 
     def stop(self) -> None:
-        """End ``run``."""
+        """End ``run`` and ``run_folders``."""
         with self._changed:
             self._stopped = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def run(self) -> None:
-        """Look when asked to, and at each folder when its time has come, until stopped."""
+        """Look through watched folders when asked to, and at each when its time has come, until stopped."""
         began = time.time()
         swept: set[Watch] = set()
-        while wanted := self._wait():
-            watch, below = wanted
-            self._look(watch, below, left_before=0.0 if below or watch in swept else began)
-            if not below:
-                swept.add(watch)
-            with self._changed:
-                self._looking = False
+        while watch := self._next(self._scans, self._until_due):
+            self._look(watch, left_before=0.0 if watch in swept else began)
+            swept.add(watch)
 
-    def _wait(self) -> tuple[Watch, str] | None:
-        """The next look to take; None once stopped."""
+    def run_folders(self) -> None:
+        """Look through new sub-folders, until stopped. In a thread of its own, since a scan waits behind a backlog."""
+        while wanted := self._next(self._folders, lambda: None):
+            self._look(*wanted)
+
+    def _next(self, wanted: dict[T, None], until_due: Callable[[], float | None]) -> T | None:
+        """The next look to take; None once stopped. ``until_due`` asks for what is due, and tells when more will be."""
         with self._changed:
             while not self._stopped:
-                now = time.monotonic()
-                for watch, due in self._due.items():
-                    if due <= now:
-                        self._wanted[watch, ""] = None
-                        self._due[watch] = now + self._period[watch]
-                if self._wanted:
-                    wanted = next(iter(self._wanted))
-                    del self._wanted[wanted]
-                    self._looking = True
-                    return wanted
+                pause = until_due()
+                if wanted:
+                    self._looking += 1
+                    found = next(iter(wanted))
+                    del wanted[found]
+                    return found
                 with waiting:
-                    self._changed.wait(min(self._due.values()) - now)
+                    self._changed.wait(pause)
         return None
 
-    def _look(self, watch: Watch, below: str, *, left_before: float) -> None:
+    def _until_due(self) -> float:
+        """Ask for a scan of each folder whose time has come. Returns the seconds until the next one's."""
+        now = time.monotonic()
+        for watch, due in self._due.items():
+            if due <= now:
+                self._scans[watch] = None
+                self._due[watch] = now + self._period[watch]
+        return min(self._due.values()) - now
+
+    def _look(self, watch: Watch, below: str = "", *, left_before: float = 0.0) -> None:
         began, found, root = time.monotonic(), 0, below or str(watch.path)
         bad: set[str] = set()
 
@@ -179,8 +193,10 @@ class Intake:
                 self._queue.put(drop)
             elif not self._queue.put_backlog(drop):
                 return
-        self._unreadable = bad | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
         self._log.debug("looked", path=root, found=found, seconds=round(time.monotonic() - began, 3))
+        with self._changed:
+            self._unreadable = bad | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
+            self._looking -= 1
 
     def _cannot_list(self, folder: str, error: OSError) -> None:
         hint = "Let larkdrop's user list it; every rescan looks again."

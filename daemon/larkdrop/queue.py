@@ -1,4 +1,8 @@
-"""Fresh before backlog, each path once, and nobody waits inside a worker."""
+"""Fresh before backlog, each path once, and nobody waits inside a worker.
+
+A drop is fresh for ten seconds from when its file was finished, and the newest second goes first. What could not go by
+then is backlog, and so is whatever a scan found: first come, first served.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,28 @@ import heapq
 import math
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
-from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import Ticket
 from larkdrop.progress import waiting
 from larkdrop.recorder import Entry
 from larkdrop.settings import Watch
 
 # Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
+# Seconds for which a drop is fresh.
+FRESH_SECONDS = 10.0
+# While fresh drops keep coming, one ticket of so many goes to the oldest of the backlog.
+SHARE = 20
+# Seconds over which drops that could not go while they were fresh are counted.
+LATE_SECONDS = 60
 # Seconds; a shorter wait is not worth a thread's sleep.
 SOON = 0.0005
 
@@ -27,7 +41,7 @@ class Job:
     """One file's way. ``ticket`` is the leave for a call that came with it, if there was one."""
 
     drop: Drop
-    fresh: bool
+    fresh_until: float = -math.inf  # monotonic seconds
     ticket: Ticket | None = None
     calls: int = 0  # made for this file so far
     failures: int = 0  # of its calls, in a row
@@ -64,14 +78,43 @@ class Place:
     ahead: int
 
 
-@dataclass(eq=False)
-class _Lane:
-    """First in, first out; each path once."""
+class _FreshLane:
+    """Fresh jobs: the newest second first, and within a second in order; each path once."""
 
-    jobs: dict[str, Job] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._seconds: dict[int, dict[str, Job]] = {}
+        self._second_of: dict[str, int] = {}
 
-    def pop(self) -> Job | None:
-        return self.jobs.pop(next(iter(self.jobs))) if self.jobs else None
+    def __len__(self) -> int:
+        return len(self._second_of)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._second_of
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for second in sorted(self._seconds, reverse=True) for job in self._seconds[second].values())
+
+    def add(self, job: Job) -> None:
+        second = int(job.fresh_until)
+        self._second_of[job.drop.path] = second
+        self._seconds.setdefault(second, {})[job.drop.path] = job
+
+    def pop(self, path: str) -> Job:
+        second = self._second_of.pop(path)
+        job = self._seconds[second].pop(path)
+        if not self._seconds[second]:
+            del self._seconds[second]
+        return job
+
+    def pop_newest(self) -> Job:
+        return self.pop(next(iter(self._seconds[max(self._seconds)])))
+
+    def pop_oldest(self) -> Job:
+        return self.pop(next(iter(self._seconds[min(self._seconds)])))
+
+    def is_late(self, now: float) -> bool:
+        """Whether the oldest second is over."""
+        return bool(self._seconds) and min(self._seconds) <= now - 1
 
 
 class DropQueue:
@@ -81,19 +124,24 @@ class DropQueue:
     a call, is handed out only with a ticket for it.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
         self._pace = pace
+        self._clock = clock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # for workers
         self._room = threading.Condition(self._lock)  # for the scan
-        self._fresh = _Lane()
-        self._calls = _Lane()  # fresh, looked at, in want of a ticket
-        self._backlog = _Lane()
+        self._ready: dict[str, Job] = {}  # in want of no ticket, as far as is known
+        self._fresh = _FreshLane()
+        self._calls = _FreshLane()  # looked at, in want of a ticket
+        self._backlog: dict[str, Job] = {}
         self._backoff: list[tuple[float, int, Job]] = []
         self._in_backoff: dict[str, Job] = {}
+        self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._in_backoff)
         self._working: dict[str, Job] = {}
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._pushed = 0
+        self._fresh_in_a_row = 0  # tickets since the backlog had one
+        self._late: Counter[int] = Counter()  # drops that could not go while they were fresh, by the second
         self._idle = 0  # workers that wait for a job
         self._due = math.inf  # monotonic seconds until which one of them keeps the time for all
         self._handed_out = 0
@@ -101,25 +149,29 @@ class DropQueue:
         self.overflowed = False
 
     def put(self, drop: Drop) -> None:
-        """A fresh drop; it overtakes the backlog, and ends a pause that the same path was in."""
+        """A drop that goes first while it is fresh, and ends a pause that the same path was in.
+
+        What a scan found and had to settle is backlog, and changes nothing where the path is known already.
+        """
         with self._changed:
-            job = Job(drop, fresh=True, entry=self._forget(drop.path))
+            if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
+                return
+            fresh_until = -math.inf if drop.by_scan else self._clock() + FRESH_SECONDS
+            job = Job(drop, fresh_until, entry=self._forget(drop.path))
             if drop.path in self._working:
                 self._again[drop.path] = job
-            elif len(self._fresh.jobs) >= MOST:
-                self.overflowed = True
             else:
-                self._fresh.jobs[drop.path] = job
-                self._changed.notify()
+                self._line_up(job)
+            self._changed.notify()
 
     def put_backlog(self, drop: Drop) -> bool:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
         with self._changed:
-            while len(self._backlog.jobs) >= MOST and not self._stopped:
+            while len(self._backlog) >= MOST and not self._stopped:
                 with waiting:
                     self._room.wait()
-            if not self._known(drop.path):
-                self._backlog.jobs[drop.path] = Job(drop, fresh=False)
+            if not self._holds(drop.path) and drop.path not in self._working:
+                self._backlog[drop.path] = Job(drop)
                 self._changed.notify()
             return not self._stopped
 
@@ -142,7 +194,7 @@ class DropQueue:
         with self._changed:
             job.ticket = None
             if self._leave(job):
-                self._wait_for_call(job)
+                self._line_up(job, looked=True)
             self._changed.notify()
 
     def soon(self, job: Job) -> None:
@@ -150,16 +202,16 @@ class DropQueue:
         with self._changed:
             job.ticket = None
             if self._leave(job):
-                self._fresh.jobs[job.drop.path] = job
+                self._ready[job.drop.path] = job
             self._changed.notify()
 
     def later(self, job: Job, pause: float) -> None:
         """The job failed for now; hand it out again in ``pause`` seconds."""
         with self._changed:
             job.ticket = None
-            job.due = time.monotonic() + pause
+            job.due = self._clock() + pause
             if self._leave(job):
-                if len(self._in_backoff) >= MOST:
+                if len(self._in_backoff) >= MOST and job.entry is None:
                     self.overflowed = True
                 else:
                     self._pushed += 1
@@ -167,20 +219,30 @@ class DropQueue:
                     self._in_backoff[job.drop.path] = job
             self._changed.notify()
 
+    @property
+    def late(self) -> int:
+        """How many drops of the last minute could not go while they were fresh."""
+        with self._changed:
+            since = self._clock() - LATE_SECONDS
+            return sum(count for second, count in self._late.items() if second > since)
+
     def counts(self) -> Counts:
         """How many paths are where."""
         with self._changed:
-            fresh = len(self._fresh.jobs) + len(self._calls.jobs)
-            return Counts(fresh, len(self._backlog.jobs), len(self._in_backoff), len(self._working))
+            fresh = len(self._ready) + len(self._fresh) + len(self._calls)
+            return Counts(fresh, len(self._backlog), len(self._in_backoff), len(self._working))
 
     def counts_of(self, watch: Watch) -> Counts:
         """How many paths of one folder are where."""
         with self._changed:
-            lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
-            fresh, calls, backlog, backoff, working = (
-                sum(job.drop.watch == watch for job in lane.values()) for lane in lanes
-            )
-            return Counts(fresh + calls, backlog, backoff, working)
+            ready, fresh, calls, backlog, backoff, working = (
+                sum(job.drop.watch == watch for job in jobs)
+                for jobs in (
+                    self._ready.values(), self._fresh, self._calls, self._backlog.values(), self._in_backoff.values(),
+                    self._working.values(),
+                )
+            )  # fmt: skip
+            return Counts(ready + fresh + calls, backlog, backoff, working)
 
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
@@ -189,17 +251,14 @@ class DropQueue:
                 return Place(job, "working", 0)
             if job := self._in_backoff.get(path):
                 return Place(job, "backoff", 0)
-            ahead = 0
-            for lane in (self._fresh, self._calls, self._backlog):
-                if job := lane.jobs.get(path):
-                    return Place(job, "waiting", ahead + list(lane.jobs).index(path))
-                ahead += len(lane.jobs)
+            order = chain(self._ready.values(), self._fresh, self._calls, self._backlog.values())
+            return next((Place(job, "waiting", n) for n, job in enumerate(order) if job.drop.path == path), None)
         return None
 
     def look(self) -> tuple[bool, int]:
         """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
         with self._changed:
-            pause = 0.0 if self._fresh.jobs else self._pause()
+            pause = 0.0 if self._ready or self._fresh else self._pause()
             return self._idle > 0 and pause is not None and pause <= SOON, self._handed_out
 
     def wake(self) -> None:
@@ -220,18 +279,18 @@ class DropQueue:
             if job:
                 self._working[job.drop.path] = job
                 self._handed_out += 1
-                if self._fresh.jobs or self._calls.jobs or self._backlog.jobs or self._backoff:
+                if self._ready or self._fresh or self._calls or self._backlog or self._backoff:
                     self._changed.notify()
             return job
 
     def _wait(self) -> None:
         """Until something may go, as far as can be told."""
         with self._changed:
-            if self._stopped or self._fresh.jobs:
+            if self._stopped or self._ready or self._fresh:
                 return
             self._idle += 1
             pause = self._pause()
-            due = math.inf if pause is None else time.monotonic() + pause
+            due = math.inf if pause is None else self._clock() + pause
             if due < self._due:
                 self._due = due
                 self._changed.wait(pause)
@@ -241,51 +300,84 @@ class DropQueue:
             self._idle -= 1
 
     def _next(self) -> Job | None:
-        now = time.monotonic()
-        while self._backoff and (self._backoff[0][0] <= now or self._gone(self._backoff[0][2])):
+        self._end_pauses()
+        self._end_freshness()
+        if self._ready:
+            return _first(self._ready)
+        if self._backlog and self._fresh_in_a_row >= SHARE - 1 and (ticket := self._pace.ticket(fresh=True)):
+            return self._from_backlog(ticket)
+        if self._fresh:
+            return self._with_ticket(self._fresh.pop_newest(), self._pace.ticket(fresh=True))
+        if self._calls and (ticket := self._pace.ticket(fresh=True)):
+            return self._with_ticket(self._calls.pop_newest(), ticket)
+        if self._backlog and (ticket := self._pace.ticket(fresh=False)):
+            return self._from_backlog(ticket)
+        return None
+
+    def _with_ticket(self, job: Job, ticket: Ticket | None) -> Job:
+        job.ticket = ticket
+        self._fresh_in_a_row += ticket is not None
+        return job
+
+    def _from_backlog(self, ticket: Ticket) -> Job:
+        self._fresh_in_a_row = 0
+        if len(self._backlog) == MOST // 2:
+            self._room.notify_all()
+        job = _first(self._backlog)
+        job.ticket = ticket
+        return job
+
+    def _end_pauses(self) -> None:
+        """What was in backoff for long enough lines up again."""
+        while self._backoff and (self._backoff[0][0] <= self._clock() or self._gone(self._backoff[0][2])):
             due = heapq.heappop(self._backoff)[2]
             if not self._gone(due):
                 del self._in_backoff[due.drop.path]
-                self._wait_for_call(due)
-        if fresh_job := self._fresh.pop():
-            fresh_job.ticket = self._pace.ticket(fresh=True)
-            return fresh_job
-        for lane, fresh in ((self._calls, True), (self._backlog, False)):
-            if lane.jobs and (ticket := self._pace.ticket(fresh=fresh)):
-                job = lane.pop()
-                if job:
-                    job.ticket = ticket
-                    if lane is self._backlog and len(lane.jobs) == MOST // 2:
-                        self._room.notify_all()
-                    return job
-        return None
+                self._line_up(due, looked=True)
 
-    def _wait_for_call(self, job: Job) -> None:
+    def _end_freshness(self) -> None:
+        """What could not go while it was fresh is backlog."""
+        now = self._clock()
+        for lane in (self._fresh, self._calls):
+            while lane.is_late(now):
+                self._be_late(lane.pop_oldest())
+
+    def _be_late(self, job: Job) -> None:
+        second = int(self._clock())
+        self._late[second] += 1
+        if len(self._late) > 2 * LATE_SECONDS:
+            self._late = Counter({at: count for at, count in self._late.items() if at > second - LATE_SECONDS})
+        job.fresh_until = -math.inf
+        self._line_up(job)
+
+    def _line_up(self, job: Job, *, looked: bool = False) -> None:
+        """Where a job waits; ``looked`` where it is known that it needs a call."""
         if job.entry:  # only the recording is left
-            self._fresh.jobs[job.drop.path] = job
-            return
-        lane = self._calls if job.fresh else self._backlog
-        if len(lane.jobs) < 2 * MOST:
-            lane.jobs[job.drop.path] = job
+            self._ready[job.drop.path] = job
+        elif job.fresh_until > self._clock():
+            lane = self._calls if looked else self._fresh
+            lane.add(job)
+            if len(lane) > MOST:
+                self._be_late(lane.pop_oldest())
+        elif len(self._backlog) < 2 * MOST:
+            self._backlog[job.drop.path] = job
         else:
             self.overflowed = True
 
     def _pause(self) -> float | None:
         """Seconds until something may go that can't go now; None for as long as nothing new happens."""
-        waits = [self._backoff[0][0] - time.monotonic()] if self._backoff else []
-        waits += [self._pace.delay(fresh=True)] if self._calls.jobs else []
-        waits += [self._pace.delay(fresh=False)] if self._backlog.jobs else []
+        waits = [self._backoff[0][0] - self._clock()] if self._backoff else []
+        waits += [self._pace.delay(fresh=True)] if self._calls else []
+        waits += [self._pace.delay(fresh=False)] if self._backlog else []
         wait = min(waits, default=math.inf)
         return None if wait == math.inf else max(wait, SOON)
 
-    def _known(self, path: str) -> bool:
-        lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
-        return any(path in lane for lane in lanes)
+    def _holds(self, path: str) -> bool:
+        return any(path in lane for lane in self._lanes)
 
     def _forget(self, path: str) -> Entry | None:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
-        lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff)
-        jobs = [lane.pop(path) for lane in lanes if path in lane]
+        jobs = [lane.pop(path) for lane in self._lanes if path in lane]
         return next((job.entry for job in jobs if job.entry), None)
 
     def _gone(self, job: Job) -> bool:
@@ -298,6 +390,11 @@ class DropQueue:
         again = self._again.pop(path, None)
         if again:
             again.entry = job.entry
-            self._fresh.jobs[path] = again
+            self._line_up(again)
             self._changed.notify()
         return again is None
+
+
+def _first(lane: dict[str, Job]) -> Job:
+    """Take the one that has waited longest."""
+    return lane.pop(next(iter(lane)))

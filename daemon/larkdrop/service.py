@@ -122,7 +122,12 @@ class Service:
 
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
-        self._threads += [self._start("intake", self._intake.run), self._start("settle", self._settle.run)]
+        for name, run in (
+            ("intake", self._intake.run),
+            ("folders", self._intake.run_folders),
+            ("settle", self._settle.run),
+        ):
+            self._threads += [self._start(name, run)]
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():

@@ -25,7 +25,8 @@ from larkdrop.inflight import Budget, InFlight, Twin
 from larkdrop.keycache import Content, KeyCache, Known
 from larkdrop.lark import codes, limits
 from larkdrop.lark.client import Client, Uploaded
-from larkdrop.lark.pace import Pace, Ticket
+from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import Ticket
 from larkdrop.queue import DropQueue, Job
 from larkdrop.record import Record, now
 from larkdrop.recorder import Entry, Recorder

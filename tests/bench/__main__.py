@@ -17,15 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 
-from larkdrop.sandbox import Sandbox
 from tests.bench.plot import plot
 from tests.bench.server import Server
+from tests.crowds import FOUND, MOVED_IN, SMALL_LIMITS, play
 from tests.helpers import Daemon, picture, wait_until
 
 HERE = Path(__file__).parent
@@ -228,31 +229,24 @@ def latency(server: Server, rounds: int) -> list[Row]:
 
 
 def limits(_server: Server, _rounds: int) -> list[Row]:
-    """The real limits, and a server that takes 200 ms: finished after 60, 120 and 180 seconds."""
+    """Crowds under the real limits and a server that takes 200 ms, all at the same time; and drops meanwhile."""
     rows: list[Row] = []
-    with folder() as home, Sandbox() as lark:
-        lark.faults.delay = 0.2
-        ready = pictures(home / "ready", 3300, 20_000)
-        daemon = quiet(home, lark.url)
-        seen: list[tuple[float, int]] = []
-        with running(daemon):
-            began = time.monotonic()
-            for path in ready:
-                path.rename(daemon.inbox / path.name)
-            while (now := time.monotonic() - began) < 180.5:
-                seen.append((now, lines(daemon.state / "results.jsonl")))
-                time.sleep(0.5)
-        for minute in (1, 2, 3):
-            done = max(count for at, count in seen if at <= 60 * minute)
-            arithmetic = 1000 * minute
-            value = f"{done} of {arithmetic}, {done / arithmetic:.1%}"
-            rows.append(
-                {"what": f"real limits: finished after {60 * minute} s", "who": "larkdrop", "value": value, "unit": ""}
-            )
-        throttled = sum(count for code, count in lark.answers.items() if code == 99991400)
-        rows.append({"what": "real limits: throttled calls", "who": "larkdrop", "value": throttled, "unit": ""})
-        plot(seen, HERE.parents[1] / "docs" / "throughput.svg")
-    return rows
+    crowds = (SMALL_LIMITS, MOVED_IN, FOUND)
+    with folder() as home, ThreadPoolExecutor() as pool:
+        playing = [pool.submit(play, crowd, home / str(number)) for number, crowd in enumerate(crowds)]
+        for crowd, future in zip(crowds, playing, strict=True):
+            played = future.result()
+            for minute in range(1, 1 + int(crowd.seconds // 60)):
+                done, allowed = played.done_by(60 * minute), crowd.per_minute * minute
+                value = f"{done} of {allowed}, {done / allowed:.1%}"
+                rows.append({"what": f"{crowd.name}: finished after {60 * minute} s", "value": value})
+            waits = sorted(played.waits.values())
+            value = f"{statistics.median(waits):.2f} s, {waits[-1]:.2f} s"
+            rows.append({"what": f"{crowd.name}: a drop meanwhile waits, median and longest", "value": value})
+            rows.append({"what": f"{crowd.name}: throttled calls", "value": played.throttled})
+            if crowd is MOVED_IN:
+                plot(played.finished, played.waits, crowd.per_minute, HERE.parents[1] / "docs" / "throughput.svg")
+    return [{"who": "larkdrop", "unit": "", **row} for row in rows]
 
 
 def finish(home: Path, url: str, count: int) -> Daemon:

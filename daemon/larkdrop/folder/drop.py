@@ -19,7 +19,7 @@ class Drop:
     """``path`` is absolute, below ``watch.path``.
 
     ``closed``: a writer was just seen to close or rename it. ``quiet`` is for how many seconds its state was seen to
-    be ``stamp``.
+    be ``stamp``. ``by_scan``: no event told of it.
     """
 
     path: str
@@ -27,6 +27,7 @@ class Drop:
     closed: bool = False
     stamp: Stamp | None = None
     quiet: float = 0.0
+    by_scan: bool = False
 
     def quiet_for(self, stamp: Stamp) -> float:
         """For how many seconds the file is known to have been in this state: as watched, or by its own ctime."""

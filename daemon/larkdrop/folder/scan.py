@@ -22,6 +22,8 @@ def scan(
 ) -> Iterator[Drop]:
     """Every file of a watched folder (or of its sub-folder ``below``) that two stats don't prove settled.
 
+    A sub-folder is looked through where an event told of it: what is in it counts as dropped, not as found by a scan.
+
     Costs two stats a picture and no memory. Sidecars being written when a crash came are removed, where they are
     older than ``left_before`` (Unix seconds).
     ``changed`` is false to pass over files that changed after they got their sidecar, for half the stats.
@@ -55,7 +57,7 @@ def scan(
                         and wanted(watch, name)
                         and not _settled(watch, entry, opened, changed=changed)
                     ):
-                        yield Drop(f"{folder}/{name}", watch)
+                        yield Drop(f"{folder}/{name}", watch, by_scan=not below)
         except OSError as error:
             unreadable(folder, error)
         finally:

@@ -49,11 +49,17 @@ class Settle:
         return len(self._since)
 
     def park(self, drop: Drop, seconds: float) -> bool:
-        """Release ``drop`` once its file was in the state ``drop.stamp`` for ``seconds``; False without room for it."""
+        """Release ``drop`` once its file was in the state ``drop.stamp`` for ``seconds``; False without room for it.
+
+        What an event told of that state is not forgotten for what a scan finds.
+        """
         now = time.monotonic()
         with self._changed:
-            if len(self._since) >= MOST and drop.path not in self._since:
+            held = self._since.get(drop.path)
+            if held is None and len(self._since) >= MOST:
                 return False
+            if held and drop.by_scan and not held[0].by_scan and held[0].stamp == drop.stamp:
+                return True
             self._since[drop.path] = (drop, now, seconds)
             heapq.heappush(self._due, (now + seconds, drop.path))
             if self._due[0][1] == drop.path:
