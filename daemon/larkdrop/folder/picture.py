@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from larkdrop.folder.shape import End, Shape, recognise
@@ -98,6 +98,8 @@ def read(folder: int, name: str, most: int) -> Picture:
             shape = recognise(content)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
+        # Begins to write it to the disk while Lark is asked, so that there is little left for sync to wait for.
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     return Picture(before, content, digest.hexdigest(), shape)
 
 
@@ -110,6 +112,12 @@ def stamp(folder: int, name: str) -> Stamp:
     if not stat.S_ISREG(status.st_mode):
         raise NotAFile(name)
     return Stamp.of(status)
+
+
+def sync(folder: int, name: str) -> None:
+    """Have the content of the regular file ``name`` on the disk, if there is one. Raises OSError."""
+    with suppress(NotAFile), _opened(folder, name) as (file, _):
+        os.fdatasync(file)
 
 
 @contextmanager
