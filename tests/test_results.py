@@ -109,9 +109,9 @@ def test_a_gigabyte_is_opened_by_its_end(tmp_path: Path, monkeypatch: pytest.Mon
         log.append([("/in/7.png", record(7))])
     assert sum(asked) <= results.CHECKED
     assert path.stat().st_blocks - blocks < 64
-    with path.open("rb") as file:
-        file.seek((1 << 30) + 1)
-        assert numbers(file.read()) == [1] * 2000 + [7]
+    with path.open("rb") as log_file:
+        log_file.seek((1 << 30) + 1)
+        assert numbers(log_file.read()) == [1] * 2000 + [7]
 
 
 def test_a_rotated_log_is_set_right_too(tmp_path: Path) -> None:

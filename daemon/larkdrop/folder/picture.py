@@ -7,10 +7,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from larkdrop.folder.shape import End, Shape, recognise
+from larkdrop.progress import aside
 
 CHUNK = 1024 * 1024
 
@@ -79,6 +80,7 @@ def parent_of(root: str, path: str) -> Iterator[tuple[int, str]]:
 def read(folder: int, name: str, most: int) -> Picture:
     """Read the regular file ``name`` in the open ``folder``; content over ``most`` bytes is hashed but not kept.
 
+    What was read is on the disk then, so that no power cut leaves a record of a picture that is not there.
     Raises Changed, NotAFile, or OSError where it can't be read.
     """
     with _opened(folder, name) as (file, before):
@@ -96,10 +98,10 @@ def read(folder: int, name: str, most: int) -> Picture:
             content = _read_all(file, before.size)
             digest.update(content)
             shape = recognise(content)
+        with aside:
+            os.fdatasync(file)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
-        # Begins to write it to the disk while Lark is asked, so that there is little left for sync to wait for.
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
     return Picture(before, content, digest.hexdigest(), shape)
 
 
@@ -112,12 +114,6 @@ def stamp(folder: int, name: str) -> Stamp:
     if not stat.S_ISREG(status.st_mode):
         raise NotAFile(name)
     return Stamp.of(status)
-
-
-def sync(folder: int, name: str) -> None:
-    """Have the content of the regular file ``name`` on the disk, if there is one. Raises OSError."""
-    with suppress(NotAFile), _opened(folder, name) as (file, _):
-        os.fdatasync(file)
 
 
 @contextmanager

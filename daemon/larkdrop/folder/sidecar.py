@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from larkdrop.folder import picture
 from larkdrop.folder.picture import Stamp
 from larkdrop.progress import aside
 from larkdrop.record import Record
@@ -123,8 +122,6 @@ def write(folder: int, name: str, record: Record) -> None:
 def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign | OSError]:
     """Put records beside images of the open folder, by the images' names, at the price of one fsync of the folder.
 
-    The images' content is on the disk before they have their sidecars, however they were dropped.
-
     Returns those that ``write`` would raise; raises OSError where it concerns them all.
     """
     mode = os.fstat(folder).st_mode & 0o666
@@ -148,7 +145,6 @@ def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign |
         # All are begun before the first is waited for, so that they fit into one commit of the file system.
         each(lambda draft: os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED))
         with aside:
-            each(lambda draft: picture.sync(folder, draft.name))
             each(lambda draft: os.fsync(draft.file))
         each(lambda draft: _publish(folder, draft))
         if len(failed) < len(records):
@@ -251,7 +247,6 @@ def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
 def confirm(folder: int, name: str, record: Record) -> None:
     """Renew the proof by two stats after the image's content was found to be the same."""
     with suppress(OSError):
-        picture.sync(folder, name)
         os.utime(name_for(name), ns=(record.mtime_ns, record.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
