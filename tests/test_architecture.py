@@ -12,7 +12,7 @@ HOUSE = Path(larkdrop.__file__).parent
 # From the ground up: a room may import from rooms named before it, and from its own row.
 FLOORS = (
     {"larkdrop"},
-    {"errors", "record", "progress", "signals", "systemd"},
+    {"errors", "record", "durable", "progress", "signals", "systemd"},
     {"settings", "backoff", "logs"},
     {"config"},
     {"lark", "folder"},

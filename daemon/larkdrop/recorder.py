@@ -184,11 +184,14 @@ class Recorder:
 
     def _append(self, entries: list[Entry]) -> None:
         news = [one for one in entries if not one.logged]
-        lines = [(one.path, one.record) for one in news]
-        if lines and self._step("result log", str(self._results.path), lambda: self._results.append(lines)):
-            for one in news:
+
+        def add() -> None:
+            for one in news[: self._results.append([(one.path, one.record) for one in news])]:
                 one.logged = True
                 self.outcomes[one.record.event] += 1
+
+        while news and self._step("result log", str(self._results.path), add):
+            news = [one for one in news if not one.logged]
 
     def _stand_beside(self, where: str, entries: list[Entry]) -> None:
         """The sidecars of one folder, and what becomes of the images then."""

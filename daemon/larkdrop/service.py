@@ -23,6 +23,7 @@ from larkdrop import answers
 from larkdrop.answers import Live
 from larkdrop.backoff import Backoff
 from larkdrop.control import Control
+from larkdrop.durable import make_folder
 from larkdrop.errors import ConfigError, StateInUse
 from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
@@ -275,7 +276,7 @@ def _state_locked(settings: Settings) -> Iterator[None]:
     """One larkdrop a state folder. The kernel gives the lock back however the process ends."""
     folder = settings.state.dir
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder, 0o700)
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         problem = f"state.dir = {str(folder)!r}: {error.strerror}"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+from larkdrop.durable import make_folder
 from larkdrop.folder import sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp, stamp
 from larkdrop.record import Record
@@ -29,7 +30,7 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
     A taken name gets a number: ``photo.1.jpg``. Image and sidecar are durable in ``target`` before they leave
     ``folder``. Raises Changed where the image is no longer what was uploaded, OSError where it can't be moved.
     """
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _still(folder, name, read_as)

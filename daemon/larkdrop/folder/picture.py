@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from larkdrop.folder.shape import End, Shape, recognise
+from larkdrop.progress import aside
 
 CHUNK = 1024 * 1024
 
@@ -79,6 +80,7 @@ def parent_of(root: str, path: str) -> Iterator[tuple[int, str]]:
 def read(folder: int, name: str, most: int) -> Picture:
     """Read the regular file ``name`` in the open ``folder``; content over ``most`` bytes is hashed but not kept.
 
+    What was read is on the disk then, so that no power cut leaves a record of a picture that is not there.
     Raises Changed, NotAFile, or OSError where it can't be read.
     """
     with _opened(folder, name) as (file, before):
@@ -96,6 +98,8 @@ def read(folder: int, name: str, most: int) -> Picture:
             content = _read_all(file, before.size)
             digest.update(content)
             shape = recognise(content)
+        with aside:
+            os.fdatasync(file)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
     return Picture(before, content, digest.hexdigest(), shape)
