@@ -48,7 +48,7 @@ def test_every_format_gets_its_key_its_sidecar_and_its_line(
                 assert download(lark, beside["image_key"]) == content
             side = (32, 24) if form == "ICO" else (64, 48)
             assert RFC3339.fullmatch(beside.pop("uploaded_at"))
-            assert re.fullmatch(r"\d{14}[0-9A-F]{18}", beside.pop("log_id"))
+            assert re.fullmatch(r"\d{14}[0-9A-F]{20}", beside.pop("log_id"))
             assert beside == {
                 "schema": 1, "status": "uploaded", "file": path.name, "image_key": upload.image_key,
                 "image_type": image_type, "api": api, "app_id": lark.app_id,
@@ -112,7 +112,7 @@ def test_patterns_and_ignore(tmp_path: Path, make_daemon: Callable[..., Daemon])
     [
         ("empty.png", b"", 234010, "empty"),
         ("large.jpg", picture(1, "JPEG") + b"\0" * (10 * 1024 * 1024), 234006, "at most 10,485,760"),
-        ("notes.png", b"just words", 234011, "no picture"),
+        ("notes.png", b"just words", 234011, "not a supported image format"),
         ("wide.png", picture(1, "PNG", (12001, 1)), 234039, "12001 × 1"),
         ("wide.gif", picture(1, "GIF", (2001, 1)), 234039, "2000 × 2000"),
     ],
