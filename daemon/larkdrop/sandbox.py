@@ -71,6 +71,7 @@ class Faults:
     scope_missing: bool = _option("the app lacks the permission to upload", default=False)
     quota_used_up: bool = _option("the month's calls are used up", default=False)
     app_disabled: bool = _option("the app is disabled", default=False)
+    body_limit: int = _option("bytes of a body past which a proxy answers HTTP 413; 0 for none", default=0)
     v4_offline: bool = _option("image/v4 is switched off", default=False)
     down: bool = _option("every connection is reset", default=False)
     token_lifetime: float = _option("seconds that a token lives", default=7200.0)
@@ -234,17 +235,12 @@ class Sandbox:
 
     async def _take(self, request: web.Request, api: str) -> Upload:
         """The platform's checks, in its order. Raises _Refusal."""
+        self._pass_edge(request)
         faults = self.faults
         if faults.v4_offline and api == "image/v4":
             raise _Refusal(99991201, "this api is offline", 404)
         self._authorise(request)
         self._pace(api)
-        if self._roll(faults.server_error):
-            raise web.HTTPInternalServerError(text="upstream error")
-        if self._roll(faults.html):
-            edge = next(self._edge)
-            page = f"<html><head><title>{edge.status_code}</title></head><body>{edge.__name__}</body></html>"
-            raise edge(text=page, content_type="text/html")
         if self._roll(faults.internal):
             raise _Refusal(5000, "internal error", 500)
         if self._roll(faults.unknown):
@@ -267,6 +263,19 @@ class Sandbox:
         if digest in self.poison:
             raise _Refusal(5000, "internal error", 500)
         return self._store(image, image_type, api)
+
+    def _pass_edge(self, request: web.Request) -> None:
+        """What stands before the platform answers with pages of its own. Raises web.HTTPException."""
+        faults, size = self.faults, request.content_length or 0
+        if 0 < faults.body_limit < size:
+            self.answers[413] += 1
+            raise web.HTTPRequestEntityTooLarge(faults.body_limit, size)
+        if self._roll(faults.server_error):
+            raise web.HTTPInternalServerError(text="upstream error")
+        if self._roll(faults.html):
+            edge = next(self._edge)
+            page = f"<html><head><title>{edge.status_code}</title></head><body>{edge.__name__}</body></html>"
+            raise edge(text=page, content_type="text/html")
 
     def _authorise(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from larkdrop.folder.shape import End, recognise
+from larkdrop.folder.shape import End, Shape, recognise
 from tests.helpers import FORMATS, picture
 
 SIZES = [(1, 1), (2, 3), (255, 256), (257, 17), (1999, 31)]
@@ -103,10 +103,9 @@ def box(kind: bytes, content: bytes) -> bytes:
 def changed(content: bytes, path: tuple[bytes, ...], change: Callable[[bytes], bytes]) -> bytes:
     """A HEIC with the content of one box changed, and its data's place moved accordingly."""
     whole = dict(boxes(content))
-    more = len(change(_at(whole[b"meta"], path))) - len(_at(whole[b"meta"], path))
-    meta = _with(whole[b"meta"], path, change)
-    meta = _with(meta, (b"iloc",), lambda iloc: _moved(iloc, more))
-    return box(b"ftyp", whole[b"ftyp"]) + box(b"meta", meta) + box(b"mdat", whole[b"mdat"])
+    before = _at(whole[b"meta"], path)
+    meta = _with(whole[b"meta"], (b"iloc",), lambda iloc: _moved(iloc, len(change(before)) - len(before)))
+    return box(b"ftyp", whole[b"ftyp"]) + box(b"meta", _with(meta, path, change)) + box(b"mdat", whole[b"mdat"])
 
 
 def _at(content: bytes, path: tuple[bytes, ...]) -> bytes:
@@ -147,6 +146,34 @@ def test_a_turned_heic(turns: int) -> None:
         assert judged.size == ((64, 128) if turns & 1 else (128, 64))
         found = recognise(content)
         assert (found.width, found.height, found.end) == (*judged.size, End.WHOLE)
+
+
+def _wide_ipma(ipma: bytes) -> bytes:
+    """With item ids of 32 bits and places of 16."""
+    (item,) = struct.unpack_from(">H", ipma, 8)
+    places = [(0x8000 if place & 0x80 else 0) | place & 0x7F for place in ipma[11:]]
+    return b"\1\0\0\1" + ipma[4:8] + struct.pack(">IB", item, len(places)) + struct.pack(f">{len(places)}H", *places)
+
+
+OTHER_VERSIONS: dict[str, tuple[tuple[bytes, ...], Callable[[bytes], bytes]]] = {
+    "iloc 1": ((b"iloc",), lambda iloc: b"\1" + iloc[1:10] + bytes(2) + iloc[10:]),
+    "iloc 2": (
+        (b"iloc",),
+        lambda iloc: b"\2" + iloc[1:6] + bytes(2) + iloc[6:8] + bytes(2) + iloc[8:10] + bytes(2) + iloc[10:],
+    ),
+    "pitm 1": ((b"pitm",), lambda pitm: b"\1" + pitm[1:4] + bytes(2) + pitm[4:]),
+    "ipma 1": (IPMA, _wide_ipma),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
+def test_a_heic_with_other_versions_of_its_boxes(version: str) -> None:
+    """As other writers choose them."""
+    content = changed(picture(1, "HEIC", (40, 33)), *OTHER_VERSIONS[version])
+    with Image.open(io.BytesIO(content)) as judged:
+        judged.load()
+    assert recognise(content) == Shape("HEIC", 40, 33, End.WHOLE)
+    assert recognise(content[:-1]).end is End.CUT
 
 
 def test_a_heic_whose_last_box_lasts_to_the_end() -> None:

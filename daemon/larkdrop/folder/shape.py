@@ -267,7 +267,7 @@ _NAMED: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (lambda content: bool(heif.brands(content)), "MP4"),
     (_starts(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "JPEG XL"),
     (_starts(b"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG 2000"),
-    (_matches(rb"(\xef\xbb\xbf)?\s*(<(\?xml|!--|!DOCTYPE svg).{,4000}?)?<svg[\s>]"), "SVG"),
+    (_matches(rb"(\xef\xbb\xbf)?\s*(<(\?xml|!--|!DOCTYPE svg).{,4000}?)?<svg[\s/>]"), "SVG"),
     (_starts(b"%PDF-"), "PDF"),
     (_starts(b"8BPS"), "PSD"),
     (_is_raw, "camera raw"),
