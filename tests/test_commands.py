@@ -429,6 +429,30 @@ def test_check_names_what_is_wrong_and_the_cure(lark: Sandbox, make_daemon: Make
     assert "sign-in" not in found
 
 
+def test_check_tries_the_other_api_where_one_is_switched_off(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """It says whether that would work, by trying."""
+    lark.faults.v4_offline = True
+    daemon = make_daemon()
+    found = findings(daemon)["api"]
+    assert (found["ok"], found["hint"]) == (False, 'Set api = "im/v1" in [lark]: it works here.')
+    assert "99991201" in found["says"]
+    lark.faults.bot_off = True
+    hint = findings(daemon)["api"]["hint"]
+    assert hint.startswith('Set api = "im/v1" in [lark]; it does not work yet: Lark says: App does not enable bot')
+    lark.faults.bot_off = False
+    newer = make_daemon(
+        lark={"base_url": lark.url, "api": "im/v1", "app_id": lark.app_id, "app_secret": lark.app_secret}
+    )
+    assert findings(newer, code=0)["permission"]["ok"]
+
+
+def test_check_names_the_missing_scope_and_where_to_grant_it(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """As the platform named them."""
+    lark.faults.scope_missing = True
+    hint = findings(make_daemon())["permission"]["hint"]
+    assert "im:resource or im:resource:upload at https://open.feishu.cn/app/cli_sandbox/auth?q=" in hint
+
+
 def test_check_of_a_config_that_is_wrong(make_daemon: MakeDaemon) -> None:
     """Every problem is a line; exit 78."""
     daemon = make_daemon()

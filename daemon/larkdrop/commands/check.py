@@ -156,8 +156,10 @@ def _other_api(settings: Settings) -> str:
         Client(settings.lark.model_copy(update={"api": other})).upload(b"", "message")
     except (PictureFault, CallFault):
         pass  # so it is served
+    except ApiOffline as why:
+        return f"Check base_url in [lark]: {other} is not served here either ({why})."
     except LarkdropError as why:
-        return f"Check base_url in [lark]: {other} does not work here either ({why})."
+        return f'Set api = "{other}" in [lark]; it does not work yet: {why}. {why.hint}'.rstrip()
     return f'Set api = "{other}" in [lark]: it works here.'
 
 
