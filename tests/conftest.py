@@ -14,8 +14,8 @@ from tests.helpers import Daemon
 
 @pytest.fixture
 def lark() -> Iterator[Sandbox]:
-    """A local Lark over real HTTP."""
-    with Sandbox() as sandbox:
+    """A local Lark over real HTTP, in the edition that takes every format."""
+    with Sandbox(edition="feishu") as sandbox:
         yield sandbox
 
 

@@ -13,14 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import pillow_heif
 from PIL import Image
 
 from larkdrop.folder.sidecar import name_for
 from larkdrop.sandbox import Sandbox
 
 T = TypeVar("T")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "HEIC")
 ENDINGS = {"JPEG": "jpg", "TIFF": "tif"}
+
+pillow_heif.register_heif_opener()
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float = 60.0, what: str = "") -> T:
@@ -42,7 +45,7 @@ def picture(number: int = 0, form: str = "PNG", size: tuple[int, int] = (64, 48)
         image.putpixel((0, 0), (number % 256, number // 256 % 256, number // 65536 % 256))
     out = io.BytesIO()
     options: dict[str, Any] = {"sizes": [(32, 32)]} if form == "ICO" else {"lossless": True} if form == "WEBP" else {}
-    image.save(out, form, **options)
+    image.save(out, "HEIF" if form == "HEIC" else form, **options)
     return out.getvalue()
 
 

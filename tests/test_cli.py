@@ -32,7 +32,7 @@ def test_the_demo_shows_the_whole_way() -> None:
     try:
         assert len(re.findall(r"✓ .*\(uploaded\)", ended.stdout)) == 7
         assert len(re.findall(r"✓ .*\(reused\)", ended.stdout)) == 1
-        assert "not-a-picture.png    rejected: the content is no picture" in ended.stdout
+        assert "not-a-picture.png    rejected: this is not a supported image format" in ended.stdout
         assert "local sandbox" in ended.stdout
         assert "results.jsonl" in ended.stdout
         assert '"image_key": "' in ended.stdout

@@ -86,7 +86,7 @@ def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
     status = ask(done, "status", code=1)
     (folder,) = status["folders"]
     assert (folder["uploaded"], folder["rejected"], folder["waiting"], status["running"]) == (4, 1, 0, False)
-    assert status["calls"] == {"today": 3, "month": 3, "quota": 10_000}
+    assert status["calls"] == {"today": 3, "month": 3, "quota": None}
     assert status["last_rejected"]["path"].endswith("note.txt")
     (done.inbox / "note.txt").unlink()
     assert ask(done, "status")["well"]
@@ -94,7 +94,7 @@ def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
     assert ask(done, "status", code=1)["folders"][0]["waiting"] == 1
     text = say(done, "status", code=1)
     assert "larkdrop does not run\n  → Start larkdrop: 1 picture waits." in text
-    assert "3 today, 3 of 10,000 this month" in text
+    assert "3 today, 3 this month" in text
 
 
 def test_status_says_what_a_person_has_to_do(done: Daemon) -> None:
@@ -147,7 +147,11 @@ def test_explain_what_is_done(done: Daemon, tmp_path: Path) -> None:
     answer = explained(done, twin)
     assert (answer["state"], answer["image_key"], answer["same_as"]) == ("uploaded", key(one), [str(one)])
     answer = explained(done, done.inbox / "note.txt")
-    assert (answer["state"], "no picture" in answer["says"], "Save it as" in answer["hint"]) == ("rejected", True, True)
+    assert (answer["state"], "not a supported image format" in answer["says"], "Save it as" in answer["hint"]) == (
+        "rejected",
+        True,
+        True,
+    )
     assert "'.*'" in explained(done, done.inbox / ".hidden.png")["says"]
     assert "It is a sidecar" in explained(done, done.inbox / "one.png.lark.json")["says"]
     assert "'*.part'" in explained(done, done.inbox / "x.part")["says"]
@@ -423,6 +427,30 @@ def test_check_names_what_is_wrong_and_the_cure(lark: Sandbox, make_daemon: Make
     found = findings(daemon)
     assert (found["reachability"]["ok"], "base_url" in found["reachability"]["hint"]) == (False, True)
     assert "sign-in" not in found
+
+
+def test_check_tries_the_other_api_where_one_is_switched_off(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """It says whether that would work, by trying."""
+    lark.faults.v4_offline = True
+    daemon = make_daemon()
+    found = findings(daemon)["api"]
+    assert (found["ok"], found["hint"]) == (False, 'Set api = "im/v1" in [lark]: it works here.')
+    assert "99991201" in found["says"]
+    lark.faults.bot_off = True
+    hint = findings(daemon)["api"]["hint"]
+    assert hint.startswith('Set api = "im/v1" in [lark]; it does not work yet: Lark says: App does not enable bot')
+    lark.faults.bot_off = False
+    newer = make_daemon(
+        lark={"base_url": lark.url, "api": "im/v1", "app_id": lark.app_id, "app_secret": lark.app_secret}
+    )
+    assert findings(newer, code=0)["permission"]["ok"]
+
+
+def test_check_names_the_missing_scope_and_where_to_grant_it(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """As the platform named them."""
+    lark.faults.scope_missing = True
+    hint = findings(make_daemon())["permission"]["hint"]
+    assert "im:resource or im:resource:upload at https://open.feishu.cn/app/cli_sandbox/auth?q=" in hint
 
 
 def test_check_of_a_config_that_is_wrong(make_daemon: MakeDaemon) -> None:

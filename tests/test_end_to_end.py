@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from PIL import Image
 
 from larkdrop.folder.sidecar import name_for
 from larkdrop.sandbox import Sandbox
@@ -48,7 +50,7 @@ def test_every_format_gets_its_key_its_sidecar_and_its_line(
                 assert download(lark, beside["image_key"]) == content
             side = (32, 24) if form == "ICO" else (64, 48)
             assert RFC3339.fullmatch(beside.pop("uploaded_at"))
-            assert re.fullmatch(r"\d{14}[0-9A-F]{18}", beside.pop("log_id"))
+            assert re.fullmatch(r"\d{14}[0-9A-F]{20}", beside.pop("log_id"))
             assert beside == {
                 "schema": 1, "status": "uploaded", "file": path.name, "image_key": upload.image_key,
                 "image_type": image_type, "api": api, "app_id": lark.app_id,
@@ -107,14 +109,24 @@ def test_patterns_and_ignore(tmp_path: Path, make_daemon: Callable[..., Daemon])
     assert [Path(line["path"]).name for line in daemon.results()] == ["Good.png"]
 
 
+def avif() -> bytes:
+    """A picture as AVIF."""
+    out = io.BytesIO()
+    Image.effect_noise((40, 33), 60).save(out, "AVIF")
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "words"),
     [
         ("empty.png", b"", 234010, "empty"),
         ("large.jpg", picture(1, "JPEG") + b"\0" * (10 * 1024 * 1024), 234006, "at most 10,485,760"),
-        ("notes.png", b"just words", 234011, "no picture"),
+        ("notes.png", b"just words", 234011, "not a supported image format"),
         ("wide.png", picture(1, "PNG", (12001, 1)), 234039, "12001 × 1"),
         ("wide.gif", picture(1, "GIF", (2001, 1)), 234039, "2000 × 2000"),
+        ("photo.avif", avif(), 234011, "not a supported image format (AVIF)"),
+        ("logo.svg", b"<?xml version='1.0'?>\n<svg/>", 234011, "not a supported image format (SVG)"),
+        ("DSC_1.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(99), 234011, "not a supported image format (camera raw)"),
     ],
 )
 def test_what_lark_would_refuse_is_rejected_without_a_call(
@@ -133,6 +145,50 @@ def test_what_lark_would_refuse_is_rejected_without_a_call(
         assert "image_key" not in beside
         assert daemon.results()[-1]["event"] == "rejected"
         assert lark.calls["upload"] == 0
+
+
+def test_an_avatar_has_a_limit_of_its_own(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """4096 pixels a side, known before a call; the same picture goes as a message image."""
+    (tmp_path / "faces").mkdir()
+    watch = [{"path": tmp_path / "inbox"}, {"path": tmp_path / "faces", "image_type": "avatar"}]
+    content = picture(1, "PNG", (4097, 1))
+    with make_daemon(watch=watch) as daemon:
+        face = daemon.home / "faces" / "me.png"
+        face.write_bytes(content)
+        error = wait_for_sidecar(face)["error"]
+        assert (error["code"], "avatars up to 4096 × 4096" in error["message"]) == (234039, True)
+        assert lark.calls["upload"] == 0
+        assert wait_for_sidecar(daemon.drop("me.png", content))["status"] == "uploaded"
+
+
+def test_a_heic_goes_at_once_and_a_cut_one_waits(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Like a JPEG: settling would take an hour here. What is cut is not sent before it is whole."""
+    content = picture(1, "HEIC", noise=30_000)
+    with make_daemon(upload={"settle_seconds": 3600}) as daemon:
+        beside = wait_for_sidecar(daemon.drop("IMG_1.HEIC", content))
+        assert (beside["status"], beside["format"]) == ("uploaded", "HEIC")
+        assert download(lark, beside["image_key"]) == content
+        cut = daemon.drop("IMG_2.HEIC", picture(2, "HEIC", noise=30_000)[:-100])
+        wait_until(lambda: [event for event in daemon.events("settling") if event["path"] == str(cut)])
+        assert lark.calls["upload"] == 1
+        cut.write_bytes(picture(2, "HEIC", noise=30_000))
+        assert wait_for_sidecar(cut)["status"] == "uploaded"
+
+
+def test_a_heic_on_a_platform_that_takes_none(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Asked once; the reason is the platform's, and says what to do."""
+    lark.edition = "lark"
+    with make_daemon() as daemon:
+        path = daemon.drop("IMG_1.HEIC", picture(1, "HEIC"))
+        beside = wait_for_sidecar(path)
+        assert (beside["status"], beside["format"], beside["attempts"]) == ("rejected", "HEIC", 1)
+        assert beside["error"] == {
+            "code": 234011,
+            "message": "this platform does not take HEIC",
+            "hint": "Save it as JPEG and drop it again.",
+        }
+        assert beside["log_id"]
+        assert wait_for_sidecar(daemon.drop("a.png", picture(2)))["status"] == "uploaded"
 
 
 def test_a_rejected_file_is_taken_once_it_changes(make_daemon: Callable[..., Daemon]) -> None:

@@ -156,6 +156,86 @@ def test_an_unknown_code_is_said_loudly_and_retried(lark: Sandbox, make_daemon: 
         all_uploaded(daemon, [path], lark)
 
 
+# Pauses after a refused call are 60 times the first and 12 times the longest of these: under 0.2 s.
+BRISK = {"backoff_initial": 0.002, "backoff_max": 0.015, "workers": 8}
+
+
+def test_one_odd_picture_among_a_hundred_good_ones(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """It holds nobody, is tried 20 times, and is then rejected with the platform's code."""
+    unlimited(lark)
+    lark.odd = {hashlib.sha256(picture(1000)).hexdigest()}
+    with make_daemon(lark={"base_url": lark.url, **MANY}, upload=BRISK) as daemon:
+        odd = daemon.drop("odd.png", picture(1000))
+        good = [daemon.drop(f"{n}.png", picture(n)) for n in range(100)]
+        for path in good:
+            assert wait_for_sidecar(path)["status"] == "uploaded"
+        beside = wait_for_sidecar(odd)
+        assert (beside["status"], beside["error"]["code"], beside["log_id"] != "") == ("rejected", 234001, True)
+        assert "20 times, while other pictures were uploaded" in beside["error"]["message"]
+        assert "save it anew" in beside["error"]["hint"]
+        assert lark.answers == {0: 100, 234001: beside["attempts"]}
+        assert 20 <= beside["attempts"] <= 25
+        assert not daemon.events("lark_held")
+        (said,) = [event for event in daemon.events("call_refused") if event["level"] == "warning"]
+        assert (said["code"], said["path"]) == (234001, str(odd))
+
+
+def test_every_picture_is_refused_for_a_while(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """A change of the platform: held with one line, every picture tried over and over, and nothing rejected."""
+    unlimited(lark)
+    lark.faults.refused = 1.0
+    with make_daemon(lark={"base_url": lark.url, **MANY}, upload=BRISK) as daemon:
+        paths = [daemon.drop(f"{n}.png", picture(n)) for n in range(30)]
+        wait_until(lambda: lark.answers[234001] >= 25 * len(paths), what="25 refusals for each")
+        (held,) = daemon.events("lark_held")
+        assert (held["level"], held["code"]) == ("error", 234001)
+        assert "update larkdrop, look at the proxy" in held["hint"]
+        lark.faults.refused = 0.0
+        all_uploaded(daemon, paths, lark)
+        assert len(daemon.events("lark_resumed")) == 1
+
+
+def test_a_refused_call_is_repeated_with_long_pauses(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """60 times as long as after another failure, and good pictures go meanwhile."""
+    lark.odd = {hashlib.sha256(picture(1000)).hexdigest()}
+    lark.poison = {hashlib.sha256(picture(1001)).hexdigest()}
+    with make_daemon(upload={"backoff_initial": 1.0, "backoff_max": 1.0}) as daemon:
+        daemon.drop("odd.png", picture(1000))
+        daemon.drop("poison.png", picture(1001))
+        wait_until(lambda: lark.answers[5000] >= 5, what="5 tries of the other one")
+        assert lark.answers[234001] == 1
+        assert wait_for_sidecar(daemon.drop("good.png", picture(1)))["status"] == "uploaded"
+
+
+def test_a_proxy_that_takes_no_large_bodies_is_never_the_pictures_fault(
+    lark: Sandbox, make_daemon: Callable[..., Daemon]
+) -> None:
+    """HTTP 413 without a code, 30 times, while others are uploaded."""
+    unlimited(lark)
+    lark.faults.body_limit = 10_000
+    with make_daemon(lark={"base_url": lark.url, **MANY}, upload=BRISK) as daemon:
+        path = daemon.drop("large.png", picture(1000, noise=20_000))
+        for number in range(30):
+            wait_for_sidecar(daemon.drop(f"{number}.png", picture(number)))
+            wait_until(lambda number=number: lark.answers[413] > number)  # type: ignore[misc]  # bound at once
+        assert sidecar_of(path) is None
+        assert "body limit of the proxy" in daemon.events("call_refused")[0]["hint"]
+        lark.faults.body_limit = 0
+        all_uploaded(daemon, [path], lark)
+
+
+@pytest.mark.parametrize("waiting", [1, 8])
+def test_an_api_that_is_switched_off(lark: Sandbox, make_daemon: Callable[..., Daemon], waiting: int) -> None:
+    """Held with the setting to change in one sentence; nothing is rejected."""
+    lark.faults.v4_offline = True
+    with make_daemon(lark={"base_url": lark.url, "probe_seconds": 0.2}) as daemon:
+        paths = [daemon.drop(f"{n}.png", picture(n)) for n in range(waiting)]
+        (held,) = wait_until(lambda: daemon.events("lark_held"))
+        assert held["hint"].startswith('Set api = "im/v1" in [lark]')
+        lark.faults.v4_offline = False
+        all_uploaded(daemon, paths, lark)
+
+
 @pytest.mark.slow
 def test_a_stricter_platform(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """At a true limit of 8/s, 120 pictures take at most 1.5 × the ideal, with fewer throttled calls than pictures."""

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from larkdrop.errors import LarkdropError, PictureFault
+from larkdrop.errors import CallFault, LarkdropError, PictureFault
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
@@ -45,9 +45,12 @@ class Live:
     worker: Worker
 
     def hold(self) -> dict[str, Any] | None:
-        """Why everything is held, as JSON."""
+        """Why everything is held, as JSON. That every call is refused as wrong is for a person, too."""
         hold = self.pace.hold
-        return {**_fault(hold.reason), "since": _at(hold.since), "person": hold.person} if hold else None
+        if hold is None:
+            return None
+        person = hold.person or isinstance(hold.reason, CallFault)
+        return {**_fault(hold.reason), "since": _at(hold.since), "person": person}
 
 
 @dataclass(frozen=True)
@@ -298,7 +301,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Live | None, *
     news = "It changed after its last outcome. " if changed else ""
     needed = quiet_needed(drop, read.stamp.size, read.shape, settings.upload.settle_seconds)
     try:
-        inspect(read)
+        inspect(read, drop.watch.image_type)
     except PictureFault as fault:
         return Answer(drop.path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
     if (left := needed - drop.quiet_for(read.stamp)) > 0:

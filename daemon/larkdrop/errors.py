@@ -2,10 +2,12 @@
 
 LarkdropError
     PictureFault     this file never succeeds as it is: rejected until it changes
-    MomentFault      the same call may succeed later: retried for ever
+    MomentFault      the same call may succeed later: retried forever
         Throttled    the platform said how long to wait
-    TokenFault       a new token mends it, at once
+        CallFault    the call itself is refused: retried with long pauses
+    TokenFault       a new token fixes it, at once
     SetupFault       no file can succeed until a person acts: everything is held
+        ApiOffline   the platform does not serve the configured API
         ConfigError  found before the start
     NotAvailable     a command can't read the state, or the daemon does not answer
     StateInUse       another process holds the state directory
@@ -19,7 +21,7 @@ from typing import Self
 class LarkdropError(Exception):
     """A sentence for a person, and what is known besides.
 
-    ``code`` is the platform's error code, ``log_id`` its ``X-Tt-Logid``, ``hint`` says what a person can do.
+    ``code`` is the platform's error code, ``log_id`` its id of the answer, ``hint`` says what a person can do.
     ``exit_code`` is the contract's, where it ends a command.
     """
 
@@ -48,7 +50,7 @@ class PictureFault(LarkdropError):
 
 
 class MomentFault(LarkdropError):
-    """The moment's fault: tried again for ever. ``unknown`` marks a code that no page of the platform lists."""
+    """The moment's fault: tried again forever. ``unknown`` marks a code that no page of the platform lists."""
 
     unknown = False
 
@@ -59,12 +61,23 @@ class Throttled(MomentFault):
     retry_after: float = 1.0
 
 
+class CallFault(MomentFault):
+    """The call itself is refused: by a change of the platform, a proxy that rewrites it, or for one odd picture.
+
+    Where it has a ``code`` and stays with one picture while others succeed, it becomes that picture's fault.
+    """
+
+
 class TokenFault(LarkdropError):
     """The token's fault: a new one is fetched at once."""
 
 
 class SetupFault(LarkdropError):
     """The set-up's fault: everything is held until a person acts."""
+
+
+class ApiOffline(SetupFault):
+    """The platform does not serve the configured API, or not at this address."""
 
 
 class NotAvailable(LarkdropError):

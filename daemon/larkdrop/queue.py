@@ -45,6 +45,8 @@ class Job:
     ticket: Ticket | None = None
     calls: int = 0  # made for this file so far
     failures: int = 0  # of its calls, in a row
+    refused: int = 0  # calls that were refused as such while others succeeded
+    refused_at: float = 0.0  # monotonic seconds of the first of these
     due: float = 0.0  # monotonic seconds, while in backoff
     entry: Entry | None = None  # the outcome, known but not yet recorded everywhere
     claim: object = None  # what nobody else uploads meanwhile

@@ -1,6 +1,8 @@
 """A local Lark for demos and tests: the token, upload and download endpoints with the platform's checks and limits.
 
-It plays the platform's faults too. Source: the platform's pages named in ``larkdrop.lark``.
+It plays the platform's faults too. Sources: the platform's pages named in ``larkdrop.lark``, and its answers as
+recorded in public issues: pppscn/SmsForwarder#589 and m1heng/clawdbot-feishu#149 (refusals), excitedjs/dreamux#417 and
+larksuite/oapi-sdk-java#33 (the token call's), openclaw/openclaw#95291 (the edge's page with HTTP 400).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import io
 import json
 import math
 import random
+import re
 import secrets
 import socket
 import struct
@@ -19,7 +22,8 @@ import time
 import uuid
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any, Self
+from itertools import cycle
+from typing import Any, Literal, Self
 
 from aiohttp import BodyPartReader, web
 from PIL import Image, UnidentifiedImageError
@@ -28,7 +32,14 @@ from larkdrop.lark import limits
 from larkdrop.lark.client import TOKEN_PATH, UPLOAD_PATHS
 
 APP_ID, APP_SECRET = "cli_sandbox", "sandbox-secret"
+# The platform's two editions: Feishu's page lists HEIC, Lark's does not.
+Edition = Literal["lark", "feishu"]
+CONSOLES = {"lark": "https://open.larksuite.com", "feishu": "https://open.feishu.cn"}
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO")
+# What an app_id looks like.
+APP_IDS = re.compile(r"cli_[0-9A-Za-z_]{5,}")
+HEIC = re.compile(rb"....ftyp(heic|heix|hevc|mif1|msf1)", re.DOTALL)
+HEIC_SIZE = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
 # Bytes of pictures kept for download; the oldest go first, their hashes stay.
 KEPT = 256 * 1024 * 1024
 Image.MAX_IMAGE_PIXELS = None  # only headers are read; the sandbox checks the size itself
@@ -44,10 +55,11 @@ class Faults:
     """What goes wrong. Rates are probabilities from 0 to 1; everything may be changed while the sandbox runs."""
 
     server_error: float = _option("rate of HTTP 500 answers", default=0.0)
-    html: float = _option("rate of HTML bodies with HTTP 502", default=0.0)
+    html: float = _option("rate of the edge's HTML pages, with HTTP 400 and 502 in turn", default=0.0)
     bad_json: float = _option("rate of bodies that are no JSON", default=0.0)
     internal: float = _option("rate of code 5000", default=0.0)
     unknown: float = _option("rate of code 424242, which no page lists", default=0.0)
+    refused: float = _option("rate of code 234001, by which the call itself is wrong", default=0.0)
     throttle: float = _option("rate of throttled calls, as HTTP 429 or, as older APIs do, 400", default=0.0)
     reset_before: float = _option("rate of connections reset before the upload is read", default=0.0)
     reset_after: float = _option("rate of connections reset after the picture was taken", default=0.0)
@@ -59,6 +71,8 @@ class Faults:
     scope_missing: bool = _option("the app lacks the permission to upload", default=False)
     quota_used_up: bool = _option("the month's calls are used up", default=False)
     app_disabled: bool = _option("the app is disabled", default=False)
+    body_limit: int = _option("bytes of a body past which a proxy answers HTTP 413; 0 for none", default=0)
+    v4_offline: bool = _option("image/v4 is switched off", default=False)
     down: bool = _option("every connection is reset", default=False)
     token_lifetime: float = _option("seconds that a token lives", default=7200.0)
     per_second: int = _option("uploads a second before calls are throttled", default=50)
@@ -88,24 +102,39 @@ class Upload:
 
 
 class _Refusal(Exception):
-    def __init__(self, code: int, message: str, status: int = 400, headers: dict[str, str] | None = None) -> None:
+    """``error`` is what the answer's ``error`` tells beside log id and troubleshooter."""
+
+    def __init__(
+        self, code: int, message: str, status: int = 400, headers: dict[str, str] | None = None, **error: Any
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.status, self.headers = code, message, status, headers or {}
+        self.code, self.message, self.status, self.headers, self.error = code, message, status, headers or {}, error
 
 
 class Sandbox:
     """A Lark on 127.0.0.1 that lives in a thread of its own; a context manager."""
 
-    def __init__(self, port: int = 0, *, app_id: str = APP_ID, app_secret: str = APP_SECRET, seed: int = 0) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        edition: Edition = "lark",
+        app_id: str = APP_ID,
+        app_secret: str = APP_SECRET,
+        seed: int = 0,
+    ) -> None:
         """``port`` 0 takes a free one; ``seed`` makes the faults' dice repeatable."""
         self.port = port
+        self.edition = edition
         self.app_id = app_id
         self.app_secret = app_secret
         self.faults = Faults()
         self.uploads: list[Upload] = []
         self.poison: set[str] = set()  # hashes of pictures that code 5000 answers, always
+        self.odd: set[str] = set()  # hashes of pictures for which code 234001 calls the request wrong, always
         self.calls: Counter[str] = Counter()  # by endpoint: "token", "upload", "download"
         self.answers: Counter[int] = Counter()  # uploads by code
+        self._edge = cycle((web.HTTPBadRequest, web.HTTPBadGateway))
         self._dice = random.Random(seed)  # noqa: S311 - dice, no secrets
         self._kept: OrderedDict[str, tuple[bytes, str]] = OrderedDict()
         self._kept_bytes = 0
@@ -163,9 +192,11 @@ class Sandbox:
             asked = await request.json()
             given = (asked["app_id"], asked["app_secret"])
         except (ValueError, KeyError, TypeError):
-            return _answer({"code": 10003, "msg": "invalid param"}, 400)
+            given = ("", "")
+        if not all(given) or not APP_IDS.fullmatch(str(given[0])):
+            return _answer({"code": 10003, "data": {}, "msg": "invalid param"})
         if given[0] != self.app_id:
-            return _answer({"code": 10003, "msg": "invalid param"}, 400)
+            return _answer({"code": 10014, "msg": "app id not exists"})
         if given[1] != self.app_secret:
             return _answer({"code": 10014, "msg": "app secret invalid"})
         now = time.monotonic()
@@ -188,7 +219,7 @@ class Sandbox:
                 stored = await self._take(request, api)
             except _Refusal as refusal:
                 self.answers[refusal.code] += 1
-                return _answer({"code": refusal.code, "msg": refusal.message}, refusal.status, refusal.headers)
+                return self._refuse(refusal)
             if roll(faults.reset_after):
                 return _reset(request)
             self.answers[0] += 1
@@ -204,13 +235,12 @@ class Sandbox:
 
     async def _take(self, request: web.Request, api: str) -> Upload:
         """The platform's checks, in its order. Raises _Refusal."""
+        self._pass_edge(request)
+        faults = self.faults
+        if faults.v4_offline and api == "image/v4":
+            raise _Refusal(99991201, "this api is offline", 404)
         self._authorise(request)
         self._pace(api)
-        faults = self.faults
-        if self._roll(faults.server_error):
-            raise web.HTTPInternalServerError(text="upstream error")
-        if self._roll(faults.html):
-            raise web.HTTPBadGateway(text="<html><body>502 Bad Gateway</body></html>", content_type="text/html")
         if self._roll(faults.internal):
             raise _Refusal(5000, "internal error", 500)
         if self._roll(faults.unknown):
@@ -220,21 +250,39 @@ class Sandbox:
         if faults.app_disabled:
             raise _Refusal(99991662, "app is not in use")
         if faults.scope_missing:
-            raise _Refusal(99991672, "Access denied. One of the following scopes is required: [im:resource]")
+            raise self._scope_missing()
         if faults.bot_off:
             raise _Refusal(234007, "App does not enable bot feature.")
         image, image_type = await _form(request, api)
         if faults.delay:
             await asyncio.sleep(faults.delay)
-        _check(image, api)
-        if hashlib.sha256(image).hexdigest() in self.poison:
+        self._check(image, image_type)
+        digest = hashlib.sha256(image).hexdigest()
+        if self._roll(faults.refused) or digest in self.odd:
+            raise _Refusal(234001, "Invalid request param.")
+        if digest in self.poison:
             raise _Refusal(5000, "internal error", 500)
         return self._store(image, image_type, api)
+
+    def _pass_edge(self, request: web.Request) -> None:
+        """What stands before the platform answers with pages of its own. Raises web.HTTPException."""
+        faults, size = self.faults, request.content_length or 0
+        if 0 < faults.body_limit < size:
+            self.answers[413] += 1
+            raise web.HTTPRequestEntityTooLarge(faults.body_limit, size)
+        if self._roll(faults.server_error):
+            raise web.HTTPInternalServerError(text="upstream error")
+        if self._roll(faults.html):
+            edge = next(self._edge)
+            page = f"<html><head><title>{edge.status_code}</title></head><body>{edge.__name__}</body></html>"
+            raise edge(text=page, content_type="text/html")
 
     def _authorise(self, request: web.Request) -> None:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind != "Bearer" or not token:
             raise _Refusal(99991661, "Missing access token for authorization")
+        if not token.startswith(("t-", "u-")):
+            raise _Refusal(99991671, "Invalid access token for authorization. It must begin with t- or u-.")
         if self._tokens.get(token, 0) <= time.monotonic():
             raise _Refusal(99991663, "Invalid access token for authorization")
 
@@ -259,7 +307,7 @@ class Sandbox:
         raise _Refusal(99991400, "request trigger frequency limit", 400 if api == "image/v4" else 429, headers)
 
     def _store(self, image: bytes, image_type: str, api: str) -> Upload:
-        key = str(uuid.uuid4()) if api == "image/v4" else f"img_v3_{secrets.token_hex(4)}_{uuid.uuid4()}g"
+        key = str(uuid.uuid4()) if api == "image/v4" else f"img_v3_02v2_{str(uuid.uuid4())[:-1]}g"
         made = Upload(key, hashlib.sha256(image).hexdigest(), len(image), image_type, api, time.monotonic())
         self.uploads.append(made)
         self._kept[key] = (image, image_type)
@@ -274,10 +322,10 @@ class Sandbox:
         try:
             self._authorise(request)
         except _Refusal as refusal:
-            return _answer({"code": refusal.code, "msg": refusal.message}, refusal.status)
+            return self._refuse(refusal)
         image, image_type = self._kept.get(request.match_info["image_key"], (b"", ""))
         if image_type != "message":
-            return _answer({"code": 234001, "msg": "Invalid request param."}, 400)
+            return self._refuse(_Refusal(234001, "Invalid request param."))
         return web.Response(body=image, content_type="application/octet-stream", headers={"X-Tt-Logid": _log_id()})
 
     async def _tell(self, _request: web.Request) -> web.Response:
@@ -294,6 +342,45 @@ class Sandbox:
     async def _revoke(self, _request: web.Request) -> web.Response:
         self.revoke()
         return web.json_response({})
+
+    def _refuse(self, refusal: _Refusal) -> web.Response:
+        """A refusal as the platform words it, with where to look it up."""
+        log_id = _log_id()
+        where = f"{CONSOLES[self.edition]}/search?from=openapi&log_id={log_id}&code={refusal.code}"
+        error = {"log_id": log_id, "troubleshooter": f"排查建议查看(Troubleshooting suggestions): {where}"}
+        body = {"code": refusal.code, "msg": refusal.message, "error": error | refusal.error}
+        return _answer(body, refusal.status, {"X-Tt-Logid": log_id, **refusal.headers})
+
+    def _scope_missing(self) -> _Refusal:
+        scopes = ("im:resource", "im:resource:upload")
+        listed = f"[{', '.join(scopes)}]"
+        link = f"{CONSOLES[self.edition]}/app/{self.app_id}/auth?q={','.join(scopes)}&op_from=openapi&token_type=tenant"
+        message = (
+            f"Access denied. One of the following scopes is required: {listed}."
+            f"应用尚未开通所需的应用身份权限：{listed}，点击链接申请并开通任一权限即可：{link}"
+        )
+        violations = [{"type": "action_scope_required", "subject": scope} for scope in scopes]
+        return _Refusal(99991672, message, permission_violations=violations)
+
+    def _check(self, image: bytes, image_type: str) -> None:
+        """What the platform says of the picture itself; Pillow is the judge here, not larkdrop's own reader."""
+        if not image:
+            raise _Refusal(234010, "file's size can't be 0.")
+        if len(image) > limits.MAX_BYTES:
+            raise _Refusal(234006, "The file size exceed the max value.")
+        try:
+            form, size = self._recognise(image)
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
+            raise _Refusal(234011, "Can't regonnize the image format.") from None
+        if max(size) > limits.max_side(form, image_type):
+            raise _Refusal(234039, "Image resolution exceeds limit.")
+
+    def _recognise(self, image: bytes) -> tuple[str, tuple[int, int]]:
+        """Format, width and height. Raises what Pillow raises. Pillow has no HEIC; its largest size is enough here."""
+        if self.edition == "feishu" and HEIC.match(image):
+            return "HEIC", max(struct.unpack(">II", sides) for sides in HEIC_SIZE.findall(image))
+        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+            return opened.format or "", opened.size
 
     def _roll(self, rate: float) -> bool:
         return rate > 0 and self._dice.random() < rate
@@ -328,26 +415,8 @@ async def _form(request: web.Request, api: str) -> tuple[bytes, str]:
     return image, image_type
 
 
-def _check(image: bytes, api: str) -> None:
-    """What the platform says of the picture itself; Pillow is the judge here, not larkdrop's own reader."""
-    if not image:
-        raise _Refusal(234010, "file's size can't be 0.")
-    if len(image) > limits.MAX_BYTES:
-        raise _Refusal(234006, "The file size exceed the max value.")
-    try:
-        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
-            form, size = opened.format or "", opened.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
-        code, message = (
-            (18033, "upload image fail") if api == "image/v4" else (234011, "Can't recognize the image format.")
-        )
-        raise _Refusal(code, message) from None
-    if max(size) > limits.MAX_SIDE.get(form, limits.MAX_SIDE_OF_OTHERS):
-        raise _Refusal(234039, "Image resolution exceeds limit.")
-
-
 def _log_id() -> str:
-    return time.strftime("%Y%m%d%H%M%S", time.gmtime()) + secrets.token_hex(9).upper()
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime()) + secrets.token_hex(10).upper()
 
 
 def _answer(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

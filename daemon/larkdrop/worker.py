@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 
 from larkdrop.backoff import Backoff
-from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
@@ -34,6 +34,10 @@ from larkdrop.settings import Settings
 
 # A picture that has failed this often in a row is worth a line.
 WORTH_A_LINE = frozenset({5, 20, 100, 1000})
+# By these the pauses are longer where the call itself is refused: by default they grow from a minute to an hour.
+REFUSED_INITIAL, REFUSED_MOST = 60, 12
+# So often a call is refused for one picture, while others are uploaded, before that is the picture's fault.
+ODD = 20
 # Bytes of pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are enough.
 MOST_BYTES = 4 * limits.MAX_BYTES
 # Paths and codes remembered so that each is said once.
@@ -73,6 +77,9 @@ class Worker:
         self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
+        upload = settings.upload
+        self._long_backoff = Backoff(upload.backoff_initial * REFUSED_INITIAL, upload.backoff_max * REFUSED_MOST)
+        self._uploaded_at = 0.0  # monotonic seconds of the last upload that succeeded
         self._in_flight = InFlight(settings.upload.workers, make_room=recorder.keep_all, hand_back=queue.soon)
         self._budget = Budget(MOST_BYTES)
         self._log = structlog.get_logger()
@@ -222,7 +229,7 @@ class Worker:
 
     def _find_key(self, job: Job, ticket: Ticket | None, content: Content, read: Picture) -> Known | Uploaded:
         """The known key of what was read, or a new one from Lark. Raises PictureFault where there is none."""
-        inspect(read)
+        inspect(read, job.drop.watch.image_type)
         if not self._settings.upload.dedupe:
             self._in_flight.claim(job, job)
         elif known := self._cache.get(content):
@@ -236,21 +243,33 @@ class Worker:
             raise NeedsTicket
         if not self._recorder.keeps_keys:
             raise MomentFault("keys can't be kept now, so none is asked for")
-        return self._upload(job, ticket, read.content)
+        return self._upload(job, ticket, read)
 
-    def _upload(self, job: Job, ticket: Ticket, image: bytes) -> Uploaded:
+    def _upload(self, job: Job, ticket: Ticket, read: Picture) -> Uploaded:
         """One call, and what it teaches the pace. Raises whose fault it was."""
         job.calls += 1
         try:
-            answered = self._client.upload(image, job.drop.watch.image_type)
-        except PictureFault:
+            answered = self._client.upload(read.content, job.drop.watch.image_type)
+        except PictureFault as fault:
             self._succeeded(ticket)
-            raise
+            raise limits.refused(fault, read.shape.format) from None
         except LarkdropError as fault:
             self._failed(ticket, fault, job)
+            if isinstance(fault, CallFault) and fault.code is not None and self._is_odd(job):
+                message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
+                raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
             raise
+        self._uploaded_at = time.monotonic()
         self._succeeded(ticket)
         return answered
+
+    def _is_odd(self, job: Job) -> bool:
+        """Count a refused call; whether there were so many while others went through that it is the picture's fault."""
+        if job.refused == 0:
+            job.refused, job.refused_at = 1, time.monotonic()
+        elif self._uploaded_at > job.refused_at:
+            job.refused += 1
+        return job.refused >= ODD
 
     def _succeeded(self, ticket: Ticket) -> None:
         ended = self._pace.succeeded(ticket)
@@ -263,11 +282,15 @@ class Worker:
         self.last_fault = (now(), fault)
         began = self._pace.failed(ticket, fault, first=job is not None and job.failures == 0)
         if began:
-            say = self._log.error if began.person else self._log.warning
+            say = self._log.error if began.person or isinstance(fault, CallFault) else self._log.warning
             say("lark_held", **_told(fault), **self._waiting())
         if isinstance(fault, MomentFault) and fault.unknown:
             self._say(
                 ("code", fault.code), "error", "unknown_code", path=job.drop.path if job else None, **_told(fault)
+            )
+        if isinstance(fault, CallFault):
+            self._say(
+                ("code", fault.code), "warning", "call_refused", path=job.drop.path if job else None, **_told(fault)
             )
         self._queue.wake()
 
@@ -279,7 +302,8 @@ class Worker:
         """Back to the queue, with a pause that grows with the failures in a row."""
         job.failures += 1
         job.fault = fault
-        pause = self._backoff(job.failures, fault)
+        backoff = self._long_backoff if isinstance(fault, CallFault) else self._backoff
+        pause = backoff(job.failures, fault)
         if fault:
             say = self._log.warning if job.failures in WORTH_A_LINE else self._log.debug
             say("upload_failed", path=job.drop.path, failures=job.failures, retry_in=round(pause, 1), **_told(fault))
@@ -327,7 +351,7 @@ def _recorded_before(drop: Drop, stamp: Stamp, record: Record) -> Entry:
     return Entry(drop.path, drop.watch, stamp, record, kept=True, logged=True, beside=True)
 
 
-def inspect(read: Picture) -> None:
+def inspect(read: Picture, image_type: str) -> None:
     """Raise PictureFault where what was read can't become an upload, by the platform's rules or by its being cut."""
     shape = read.shape
     if shape.end is End.CUT and 0 < read.stamp.size <= limits.MAX_BYTES:
@@ -336,7 +360,7 @@ def inspect(read: Picture) -> None:
             f"the {shape.format or 'picture'} is incomplete: its end is missing",
             hint="Nothing to do if it is still being written: it will be taken when it is finished.",
         )
-    limits.check(read.stamp.size, shape.format, shape.width, shape.height)
+    limits.check(read.stamp.size, shape.format, shape.width, shape.height, image_type)
 
 
 def _told(fault: LarkdropError) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.errors import ApiOffline, CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.lark.client import Client, Token
 from larkdrop.sandbox import Sandbox
 from larkdrop.settings import Lark
@@ -38,7 +39,7 @@ FAULTS: list[tuple[str, type[LarkdropError], int | None]] = [
     ("internal", MomentFault, 5000), ("reset_before", MomentFault, None), ("reset_after", MomentFault, None),
     ("cut", MomentFault, None), ("hang", MomentFault, None), ("throttle", Throttled, 99991400),
     ("bot_off", SetupFault, 234007), ("scope_missing", SetupFault, 99991672), ("app_disabled", SetupFault, 99991662),
-    ("quota_used_up", SetupFault, 99991403), ("down", MomentFault, None),
+    ("quota_used_up", SetupFault, 99991403), ("down", MomentFault, None), ("refused", CallFault, 234001),
 ]  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_each_fault_is_told_by_its_kind(
 
 def test_refused_pictures(lark: Sandbox) -> None:
     """What the platform says of a picture is the picture's fault."""
-    for content, code in ((b"words", 18033), (b"", 234010)):
+    for content, code in ((b"words", 234011), (b"", 234010)):
         with pytest.raises(PictureFault) as caught:
             client(lark).upload(content, "message")
         assert caught.value.code == code
@@ -259,6 +260,67 @@ def test_a_wait_is_kept_and_an_odd_one_counts_as_a_second(
     with pytest.raises(Throttled) as caught:
         token_client(port).upload(picture(1), "message")
     assert caught.value.retry_after == seconds
+
+
+LOG_IDS = [
+    (b"X-Tt-Logid: a\r\nX-Request-Id: b\r\n", {"error": {"log_id": "c"}, "log_id": "d"}, "a"),
+    (b"X-Request-Id: b\r\n", {"error": {"log_id": "c"}, "log_id": "d"}, "b"),
+    (b"", {"error": {"log_id": "c"}, "log_id": "d"}, "c"),
+    (b"", {"error": "none", "log_id": "d"}, "d"),
+    (b"", {"log_id": "two\nlines"}, ""),
+    (b"", {"error": {"log_id": 7}}, ""),
+]
+
+
+@pytest.mark.parametrize(("headers", "more", "log_id"), LOG_IDS)
+def test_the_log_id_wherever_it_stands(
+    raw: tuple[int, list[bytes], list[bytes]], headers: bytes, more: dict[str, Any], log_id: str
+) -> None:
+    """Header before body, in the order of the official clients; of refusals and of successes."""
+    port, _, answers = raw
+    answers.append(answer(json.dumps({"code": 5000, **more}).encode(), headers=headers))
+    answers.append(answer(json.dumps({"code": 0, "data": {"image_key": "k"}, **more}).encode(), headers=headers))
+    mine = token_client(port)
+    with pytest.raises(MomentFault) as caught:
+        mine.upload(picture(1), "message")
+    assert caught.value.log_id == log_id
+    assert mine.upload(picture(1), "message").log_id == log_id
+
+
+def test_a_missing_scope_is_named_with_its_link(lark: Sandbox) -> None:
+    """As the platform names it in its answer."""
+    lark.faults.scope_missing = True
+    with pytest.raises(SetupFault) as caught:
+        client(lark).upload(picture(1), "message")
+    assert "im:resource or im:resource:upload at https://open.feishu.cn/app/cli_sandbox/auth?q=" in caught.value.hint
+
+
+@pytest.mark.parametrize("violations", [7, [7], [{}], [{"subject": 7}], [{"subject": "im:x\nRun this"}]])
+def test_odd_violations_are_passed_over(raw: tuple[int, list[bytes], list[bytes]], violations: object) -> None:
+    """The hint then names what is needed."""
+    port, _, answers = raw
+    body = {"code": 99991672, "msg": "no", "error": {"permission_violations": violations}}
+    answers.append(answer(json.dumps(body).encode(), b"400 Bad Request"))
+    with pytest.raises(SetupFault) as caught:
+        token_client(port).upload(picture(1), "message")
+    assert caught.value.hint == "Grant the app im:resource or im:resource:upload and publish a version."
+
+
+OFFLINE = [
+    answer(b'{"code":30005,"msg":"offline"}'),
+    answer(b'{"code":99991201,"msg":"offline"}', b"404 Not Found"),
+    answer(b"<html>404</html>", b"404 Not Found"),
+]
+
+
+@pytest.mark.parametrize("said", OFFLINE)
+def test_an_api_that_is_offline(raw: tuple[int, list[bytes], list[bytes]], said: bytes) -> None:
+    """However the platform says so: one sentence with the setting."""
+    port, _, answers = raw
+    answers.append(said)
+    with pytest.raises(ApiOffline) as caught:
+        token_client(port).upload(picture(1), "message")
+    assert caught.value.hint.startswith('Set api = "im/v1" in [lark]')
 
 
 def test_a_refused_connection() -> None:

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from larkdrop import config
 from larkdrop.commands.options import config_option, json_option, print_json, shown
-from larkdrop.errors import ConfigError, LarkdropError, PictureFault
+from larkdrop.errors import ApiOffline, CallFault, ConfigError, LarkdropError, PictureFault
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
-from larkdrop.settings import Settings, Watch
+from larkdrop.settings import Api, Settings, Watch
 
 # Seconds by which a clock may be off before certificates and tokens are in danger.
 CLOCK = 300
@@ -135,15 +136,31 @@ def _signed_in(settings: Settings, client: Client, *, try_upload: bool) -> Itera
         yield Finding("sign-in", ok=True, says=f"{settings.lark.base_url} accepts {settings.lark.app_id}")
     try:
         made = client.upload(PIXEL if try_upload else b"", "message")
-    except PictureFault as fault:
+    except (PictureFault, CallFault) as fault:
         if try_upload:
             yield _failed("upload", fault, "Report this: the picture is a plain PNG.")
         else:
-            yield Finding("permission", ok=True, says="an empty upload is refused for being empty alone")
+            yield Finding("permission", ok=True, says=f"only the picture is missing: {fault}")
+    except ApiOffline as fault:
+        yield Finding(f"api {settings.lark.api}", ok=False, says=str(fault), hint=_other_api(settings))
     except LarkdropError as fault:
         yield _failed("upload" if try_upload else "permission", fault, "Try again later.")
     else:
         yield Finding("upload", ok=True, says=f"a picture of one pixel has the key {made.image_key}")
+
+
+def _other_api(settings: Settings) -> str:
+    """What to do where the platform does not serve the configured API: tried, not guessed."""
+    (other,) = set(get_args(Api)) - {settings.lark.api}
+    try:
+        Client(settings.lark.model_copy(update={"api": other})).upload(b"", "message")
+    except (PictureFault, CallFault):
+        pass  # so it is served
+    except ApiOffline as why:
+        return f"Check base_url in [lark]: {other} is not served here either ({why})."
+    except LarkdropError as why:
+        return f'Set api = "{other}" in [lark]; it does not work yet: {why}. {why.hint}'.rstrip()
+    return f'Set api = "{other}" in [lark]: it works here.'
 
 
 def _failed(what: str, fault: LarkdropError, hint: str) -> Finding:

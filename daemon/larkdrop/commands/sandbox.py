@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from larkdrop.sandbox import APP_ID, APP_SECRET, Faults, Sandbox
+from larkdrop.sandbox import APP_ID, APP_SECRET, Edition, Faults, Sandbox
 
 
 def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,11 +28,15 @@ def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(epilog="Example: larkdrop sandbox --port 8765 --server-error 0.2")
 @click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option(
+    "--edition", type=click.Choice(get_args(Edition)), default="lark", show_default=True,
+    help="Which platform: Feishu takes HEIC, Lark does not.",
+)  # fmt: skip
 @click.option("--app-id", default=APP_ID, show_default=True, help="The app_id that is known.")
 @click.option("--app-secret", default=APP_SECRET, show_default=True, help="Its app_secret.")
 @click.option("--seed", default=0, show_default=True, help="For the faults' dice, so that a run repeats.")
 @_fault_options
-def command(port: int, app_id: str, app_secret: str, seed: int, **faults: Any) -> None:
+def command(port: int, edition: Edition, app_id: str, app_secret: str, seed: int, **faults: Any) -> None:
     """Serve a local Lark on 127.0.0.1: tokens, uploads and downloads, with the platform's checks, limits and faults.
 
     While it runs, GET /sandbox tells what came, POST /sandbox/faults changes the faults by name (JSON), and POST
@@ -40,7 +44,7 @@ def command(port: int, app_id: str, app_secret: str, seed: int, **faults: Any) -
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        with Sandbox(port, app_id=app_id, app_secret=app_secret, seed=seed) as sandbox:
+        with Sandbox(port, edition=edition, app_id=app_id, app_secret=app_secret, seed=seed) as sandbox:
             sandbox.faults.set(faults)
             click.echo(f"A local Lark serves {sandbox.url} (this is a sandbox: its keys mean nothing to the real one).")
             click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')

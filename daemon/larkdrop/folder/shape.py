@@ -2,7 +2,8 @@
 
 Every reader is bounded: it looks at the header and at the end mark, and walks a bounded number of blocks between them.
 Pillow is not used here: it does not tell whether a file's end is there, and who looks for that has read the header.
-Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), TIFF 6.0, BITMAPINFOHEADER, the ICO directory.
+Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), TIFF 6.0, BITMAPINFOHEADER, the ICO directory,
+``heif`` for HEIC. Other formats are only named, by their magic bytes, so that a rejection can name them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
 
-Format = Literal["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "ICO"]
+from larkdrop.folder import heif
+
 MOST_STEPS = 100_000
 MOST_SEGMENTS = 20_000
 
@@ -29,9 +30,12 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class Shape:
-    """``format``, ``width`` and ``height`` (pixels) are None where the content doesn't tell them."""
+    """``format``, ``width`` and ``height`` (pixels) are None where the content doesn't tell them.
 
-    format: Format | None = None
+    A format that is only named has no width and height.
+    """
+
+    format: str | None = None
     width: int | None = None
     height: int | None = None
     end: End = End.LIKELY
@@ -43,12 +47,12 @@ def recognise(content: bytes) -> Shape:
         if magic(content):
             try:
                 width, height, end = reader(content)
-            except (struct.error, IndexError):
+            except (struct.error, LookupError):
                 return Shape(form, end=End.CUT)
             if width < 1 or height < 1:
                 return Shape(end=end)
             return Shape(form, width, height, end)
-    return Shape()
+    return Shape(next((name for magic, name in _NAMED if magic(content)), None))
 
 
 Measured = tuple[int, int, End]
@@ -172,15 +176,37 @@ def _ico(content: bytes) -> Measured:
     return width, height, End.LIKELY if len(content) >= needed else End.CUT
 
 
-_TIFF_SIZES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+def _heic(content: bytes) -> Measured:
+    width, height, needed, told = heif.measure(content)
+    end = _length(content, needed)
+    return width, height, End.LIKELY if end is End.WHOLE and not told else end
+
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_SIZES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 _WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 256, 257, 273, 279, 324, 325
+_PHOTOMETRIC, _BELOW, _DNG_VERSION = 262, 330, 50706
+_TAGS = {_WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _PHOTOMETRIC, _BELOW, _DNG_VERSION}
+# What only a camera's sensor gives: a colour filter array, and linear raw.
+_SENSOR = {32803, 34892}
 
 
 def _tiff(content: bytes) -> Measured:
     """The first directory's size, and whether every strip or tile that it points to is there. BigTIFF too."""
+    values = _directory(content)
+    starts = values.get(_STRIPS) or values.get(_TILES) or ()
+    sizes = values.get(_STRIP_SIZES) or values.get(_TILE_SIZES) or ()
+    needed = max((start + size for start, size in zip(starts, sizes, strict=False)), default=0)
+    width, height = values.get(_WIDTH, (0,)), values.get(_HEIGHT, (0,))
+    return width[0], height[0], End.LIKELY if len(content) >= needed else End.CUT
+
+
+def _directory(content: bytes, at: int | None = None) -> dict[int, tuple[int, ...]]:
+    """What matters of the directory of a TIFF at some place, or of its first."""
     order = "<" if content[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", content, 2)[0] == 43
-    (at,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+    if at is None:
+        (at,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
     at += 8 if big else 2
     entry = "HHQ" if big else "HHI"
@@ -188,7 +214,7 @@ def _tiff(content: bytes) -> Measured:
     places: dict[int, tuple[int, int, int]] = {}
     for _ in range(min(count, 4096)):
         tag, kind, length = struct.unpack_from(order + entry, content, at)
-        if tag in {_WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES} and kind in _TIFF_SIZES:
+        if tag in _TAGS and kind in _TIFF_SIZES:
             places[tag] = kind, min(length, MOST_STEPS), at + step - room
         at += step
     values: dict[int, tuple[int, ...]] = {}
@@ -197,11 +223,21 @@ def _tiff(content: bytes) -> Measured:
         if length * struct.calcsize(form) > room:
             (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, start)  # noqa: PLW2901 - it points on
         values[tag] = struct.unpack_from(f"{order}{length}{form}", content, start)
-    starts = values.get(_STRIPS) or values.get(_TILES) or ()
-    sizes = values.get(_STRIP_SIZES) or values.get(_TILE_SIZES) or ()
-    needed = max((start + size for start, size in zip(starts, sizes, strict=False)), default=0)
-    width, height = values.get(_WIDTH, (0,)), values.get(_HEIGHT, (0,))
-    return width[0], height[0], End.LIKELY if len(content) >= needed else End.CUT
+    return values
+
+
+def _is_raw(content: bytes) -> bool:
+    """Whether what begins like a TIFF is a camera's raw: by Canon's mark, Adobe's tag, or a sensor's pixels."""
+    if content.startswith(b"II*\0\x10\0\0\0CR\x02"):
+        return True
+    if not content.startswith(_TIFF_STARTS):
+        return False
+    try:
+        first = _directory(content)
+        directories = [first, *(_directory(content, at) for at in first.get(_BELOW, ())[:8])]
+    except (struct.error, IndexError):
+        return False
+    return _DNG_VERSION in first or any(_SENSOR & set(values.get(_PHOTOMETRIC, ())) for values in directories)
 
 
 def _starts(*magics: bytes) -> Callable[[bytes], bool]:
@@ -213,12 +249,27 @@ def _matches(pattern: bytes) -> Callable[[bytes], bool]:
     return lambda content: match(content) is not None
 
 
-_READERS: tuple[tuple[Callable[[bytes], bool], Format, Callable[[bytes], Measured]], ...] = (
+_READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[bytes], Measured]], ...] = (
     (_starts(b"\xff\xd8\xff"), "JPEG", _jpeg),
     (_starts(b"\x89PNG\r\n\x1a\n"), "PNG", _png),
     (_starts(b"GIF87a", b"GIF89a"), "GIF", _gif),
     (_matches(rb"RIFF....WEBP"), "WEBP", _webp),
+    (heif.is_heic, "HEIC", _heic),
     (_matches(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00"), "BMP", _bmp),
-    (_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF", _tiff),
+    (lambda content: content.startswith(_TIFF_STARTS) and not _is_raw(content), "TIFF", _tiff),
     (_matches(rb"\x00\x00\x01\x00[^\x00]\x00"), "ICO", _ico),
+)
+
+# Of these only the name is told.
+_NAMED: tuple[tuple[Callable[[bytes], bool], str], ...] = (
+    (lambda content: not heif.AV1.isdisjoint(heif.brands(content)), "AVIF"),
+    (lambda content: b"crx " in heif.brands(content), "camera raw"),
+    (lambda content: bool(heif.brands(content)), "MP4"),
+    (_starts(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "JPEG XL"),
+    (_starts(b"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG 2000"),
+    (_matches(rb"(\xef\xbb\xbf)?\s*(<(\?xml|!--|!DOCTYPE svg).{,4000}?)?<svg[\s/>]"), "SVG"),
+    (_starts(b"%PDF-"), "PDF"),
+    (_starts(b"8BPS"), "PSD"),
+    (_is_raw, "camera raw"),
+    (_starts(b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), "camera raw"),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
 from larkdrop.lark.transport import Body, Reached, Transport
 from larkdrop.progress import waiting
-from larkdrop.settings import Lark
+from larkdrop.settings import Api, Lark
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}
@@ -28,11 +29,13 @@ UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/
 RENEW_AHEAD = 600.0
 # Seconds until a renewal ahead of time that failed is tried again; the old token still works.
 RENEW_AGAIN = 10.0
+_LOG_ID = re.compile(r"[!-~]{1,128}")
+_SCOPE = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What the platform answered: the key, and the ``X-Tt-Logid`` of the answer."""
+    """What the platform answered: the key, and the answer's log id."""
 
     image_key: str
     log_id: str
@@ -91,7 +94,7 @@ class Client:
         body = Body(image, image_type)
         headers = {"Authorization": f"Bearer {token.value}", "Content-Type": body.content_type}
         try:
-            answer, log_id = self._post(UPLOAD_PATHS[self._settings.api], body, headers, upload=True)
+            answer, log_id = self._post(UPLOAD_PATHS[self._settings.api], body, headers, api=self._settings.api)
         except TokenFault:
             self._forget(token)
             raise
@@ -126,7 +129,7 @@ class Client:
         secret = self._settings.app_secret.get_secret_value()
         body = json.dumps({"app_id": self._settings.app_id, "app_secret": secret}).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        answer, log_id = self._post(TOKEN_PATH, body, headers, upload=False)
+        answer, log_id = self._post(TOKEN_PATH, body, headers, api=None)
         value, lifetime = answer.get("tenant_access_token"), answer.get("expire")
         if not isinstance(value, str) or not value or not isinstance(lifetime, int | float):
             raise MomentFault("Lark's answer holds no tenant_access_token", log_id=log_id)
@@ -139,22 +142,39 @@ class Client:
                 self._token = None
 
     def _post(
-        self, path: str, body: Body | bytes, headers: dict[str, str], *, upload: bool
+        self, path: str, body: Body | bytes, headers: dict[str, str], *, api: Api | None
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Everything else is raised as a fault."""
         answered = self._transport.post(path, body, headers)
-        log_id = answered.headers.get("X-Tt-Logid", "")
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
             answer = json.loads(answered.text)
         except ValueError:
             answer = None
-        code = answer.get("code") if isinstance(answer, dict) else None
+        answer = answer if isinstance(answer, dict) else {}
+        error = answer.get("error")
+        error = error if isinstance(error, dict) else {}
+        log_id = _log_id(answered.headers.get("X-Tt-Logid"), answered.headers.get("X-Request-Id"),
+                         error.get("log_id"), answer.get("log_id"))  # fmt: skip
+        code = answer.get("code")
         if not isinstance(code, int):
-            raise codes.status_fault(answered.status, log_id, retry_after=wait)
+            raise codes.status_fault(answered.status, log_id, api=api, retry_after=wait)
         if code != 0:
-            raise codes.fault(code, str(answer.get("msg", "")), log_id, upload=upload, retry_after=wait)
+            message, scopes = str(answer.get("msg", "")), _scopes(error.get("permission_violations"))
+            raise codes.fault(code, message, log_id, api=api, retry_after=wait, scopes=scopes)
         return answer, log_id
+
+
+def _log_id(*places: object) -> str:
+    """The first of the places that holds one; the official SDK for Go and the official CLI know all four."""
+    return next((place for place in places if isinstance(place, str) and _LOG_ID.fullmatch(place)), "")
+
+
+def _scopes(violations: object) -> list[str]:
+    """The scopes that an answer names as missing."""
+    listed = violations if isinstance(violations, list) else []
+    subjects = [one.get("subject") for one in listed if isinstance(one, dict)]
+    return [subject for subject in subjects if isinstance(subject, str) and _SCOPE.fullmatch(subject)]
 
 
 def _seconds(text: str | None) -> float | None:

@@ -1,13 +1,26 @@
-"""The table: platform code or HTTP status to whose fault it is, with the hint a person reads.
+"""The table: platform code or HTTP status to whose fault it is, with its source and the hint a person reads.
 
-Source: the platform's pages *Server error codes*, *Upload image* (v4 and im/v1) and *Rate limits*.
+Sources are the platform's pages of these names, and its answers as recorded in public issues (repository#number).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled, TokenFault
+from larkdrop.errors import (
+    ApiOffline,
+    CallFault,
+    LarkdropError,
+    MomentFault,
+    PictureFault,
+    SetupFault,
+    Throttled,
+    TokenFault,
+)
+from larkdrop.settings import Api
 
 PLATFORM_TIME = timezone(timedelta(hours=8))
 
@@ -15,82 +28,146 @@ TOO_LARGE = 234006
 EMPTY = 234010
 UNKNOWN_FORMAT = 234011
 TOO_MANY_PIXELS = 234039
-THROTTLED = 99991400
-QUOTA_USED_UP = 99991403
-NO_FILENAME = 99992402
 
-_PICTURE = {
-    TOO_LARGE: "Make it smaller than 10 MB and drop it again.",
-    EMPTY: "Drop it again once it has content.",
-    UNKNOWN_FORMAT: "Save it as JPEG, PNG, WEBP, GIF, TIFF, BMP or ICO.",
-    TOO_MANY_PIXELS: "Scale it down: a GIF to at most 2000 × 2000 pixels, any other picture to 12000 × 12000.",
-    18033: "Lark could not take this picture; open and save it anew.",
-    11214: "Lark found no picture in the call; open and save it anew.",
-}
-_MOMENT = (1500, 1503, 1642, 1663, 1665, 1668, 2200, 4006, 5000, 10101, 10105, 10500, 232096, 234042)
-_TOKEN = (99991663, 99991664, 99991665, 99991668, 99991671, 99991677, 99991661, 20005, 4001, 234002)
+UPLOAD, GENERIC, LIMITS, QUOTA = (
+    f"page {name}" for name in ("Upload image", "Generic error codes", "Rate limits", "Custom app API call quota")
+)
 
-CREDENTIALS_HINT = "Copy app_id and app_secret again from the app's Credentials page on the developer console."
-_INSTALL = "Enable the app, or have the tenant's administrator install it."
+_CREDENTIALS = "Copy app_id and app_secret again from the app's Credentials page on the developer console."
+_CALL = "Lark calls the request wrong. One picture: save it anew. All pictures: update larkdrop, look at the proxy."
+_SCOPE = "Grant the app {scopes}{link} and publish a version."
 _BOT = "Enable the Bot feature for the app and publish a version."
-_SCOPE = "Grant the app im:resource or im:resource:upload and publish a version."
-_OFFLINE = 'Check base_url, and set api = "im/v1" in [lark] if the older API is switched off.'
-_SETUP = {
-    **dict.fromkeys((10003, 10014, 10015, 99991543, 10012, 10013), CREDENTIALS_HINT),
-    **dict.fromkeys((234007, 11205, 11240), _BOT),
-    **dict.fromkeys((99991672, 99991676), _SCOPE),
-    **dict.fromkeys((99991662, 99991673, 11207, 11210, 10005, 20009), _INSTALL),
-    **dict.fromkeys((30005, 99991201, 99991301), _OFFLINE),
-    99991401: "Add this machine's IP address to the app's allow-list.",
-    QUOTA_USED_UP: "Upgrade the tenant's plan, or wait for the 1st of next month.",
-    234041: "Ask the tenant's administrator: the tenant's key was deleted.",
+_INSTALL = "Enable the app, or have the tenant's administrator install it."
+_QUOTA = "Upgrade the tenant's plan, or wait for the 1st of next month. It resets on {reset:%Y-%m-%d %H:%M} UTC."
+_TENANT = "Ask the tenant's administrator: the tenant's {what}."
+_OFFLINE = 'Set api = "im/v1" in [lark]: the platform no longer serves image/v4 here.'
+_ADDRESS = "Check base_url in [lark]: this address does not serve {api}."
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a code means: whose fault, where that is written, and what a person can do."""
+
+    kind: type[LarkdropError]
+    source: str
+    hint: str = ""
+
+
+def _rows(kind: type[LarkdropError], source: str, *listed: int, hint: str = "") -> dict[int, Row]:
+    return dict.fromkeys(listed, Row(kind, source, hint))
+
+
+TABLE: dict[int, Row] = {
+    **_rows(PictureFault, UPLOAD, TOO_LARGE, hint="Make it smaller than 10 MB and drop it again."),
+    **_rows(PictureFault, UPLOAD, EMPTY, hint="Drop it again once it has content."),
+    **_rows(PictureFault, UPLOAD, UNKNOWN_FORMAT, hint="Save it as JPEG or PNG and drop it again."),
+    **_rows(
+        PictureFault, UPLOAD, TOO_MANY_PIXELS,
+        hint="Scale it down: an avatar to at most 4096 × 4096 pixels, a GIF to 2000 × 2000, any other picture to "
+        "12000 × 12000.",
+    ),
+    **_rows(CallFault, "larksuite/node-sdk#44", 234001, hint=_CALL),
+    **_rows(CallFault, "NousResearch/hermes-agent#64725", 99992402, hint=_CALL),
+    **_rows(CallFault, GENERIC, 9499, 4000, 10001, 10003, 10400, 11214, 18033, hint=_CALL),
+    **_rows(
+        MomentFault, GENERIC, 1500, 1503, 1551, 1557, 1642, 1663, 1665, 1668, 2200, 4006, 5000, 10101, 10105, 10200,
+        10500, 55001, 99991644,
+    ),
+    **_rows(MomentFault, UPLOAD, 232096),
+    **_rows(Throttled, LIMITS, 99991400),
+    **_rows(Throttled, GENERIC, 11232, 11233, 11247),
+    **_rows(
+        TokenFault, GENERIC, 99991661, 99991663, 99991664, 99991665, 99991668, 99991670, 99991671, 99991677, 20005,
+        20013, 20014, 4001, hint=_CREDENTIALS,
+    ),
+    **_rows(TokenFault, UPLOAD, 234002, hint="Lark calls this unauthorised; ask its support with the log id."),
+    **_rows(SetupFault, GENERIC, 10012, 10013, 10015, 20002, 20048, 50003, 11226, 99991543, hint=_CREDENTIALS),
+    **_rows(SetupFault, GENERIC, 10014, 10005, 11207, 11209, 11210, 20009, 20069, 99991662, 99991673, hint=_INSTALL),
+    **_rows(SetupFault, UPLOAD, 234007, hint=_BOT),
+    **_rows(SetupFault, GENERIC, 11205, 11240, hint=_BOT),
+    **_rows(SetupFault, "m1heng/clawdbot-feishu#149", 99991672, hint=_SCOPE),
+    **_rows(SetupFault, GENERIC, 99991676, hint=_SCOPE),
+    **_rows(SetupFault, GENERIC, 99991401, hint="Add this machine's IP address to the app's allow-list."),
+    **_rows(SetupFault, QUOTA, 99991403, hint=_QUOTA),
+    **_rows(SetupFault, GENERIC, 90003087, 90003088, hint=_QUOTA),
+    **_rows(ApiOffline, GENERIC, 30005, 99991201, 99991301),
+    **_rows(SetupFault, UPLOAD, 234041, hint=_TENANT.format(what="key was deleted")),
+    **_rows(SetupFault, UPLOAD, 234042, hint=_TENANT.format(what="storage is full or failing")),
+}  # fmt: skip
+
+# What these mean where they answer the call for a token instead.
+TOKEN_TABLE: dict[int, Row] = {
+    **_rows(SetupFault, "excitedjs/dreamux#417", 10003, hint=_CREDENTIALS),
+    **_rows(SetupFault, "larksuite/oapi-sdk-java#33", 10014, hint=_CREDENTIALS),
+    **_rows(MomentFault, "feishu-openai#21", 2200, hint=f"If it stays: {_CREDENTIALS}"),
 }
-# On upload, 10014 does not speak of the secret but of the app's state.
-_SETUP_ON_UPLOAD = {10014: _INSTALL}
 
 # Answers without a code come from whatever stands between: proxies, load balancers, a wrong host.
-_SETUP_STATUS = {
-    **dict.fromkeys((301, 302, 303, 307, 308, 404, 405, 410), _OFFLINE),
-    407: "Put the proxy's user and password into HTTPS_PROXY.",
-}
+_ADDRESS_STATUS = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
+_LINK = re.compile(r"https?://[!#-;=?-~]+")
 
 
-def fault(code: int, message: str, log_id: str, *, upload: bool, retry_after: float | None = None) -> LarkdropError:
+def fault(
+    code: int,
+    message: str,
+    log_id: str,
+    *,
+    api: Api | None,
+    retry_after: float | None = None,
+    scopes: Iterable[str] = (),
+) -> LarkdropError:
     """The fault that a platform ``code`` (never 0) means.
 
-    ``upload`` tells an upload's answer from the token call's; ``retry_after`` is the wait in seconds that the answer
-    asks for, if it does.
+    ``api`` is the one that was called to upload, None for the call for a token; ``retry_after`` the wait in seconds
+    that the answer asks for; ``scopes`` the permissions that it names as missing.
     """
     said = f"Lark says: {message.rstrip('.')}" if message else "Lark refused"
-    if code == THROTTLED:
+    row = TABLE.get(code) if api else TOKEN_TABLE.get(code) or TABLE.get(code)
+    if row is None:
+        unknown = MomentFault(
+            said, hint="This code is in no table; if it stays, ask Lark's support with the log id.", code=code,
+            log_id=log_id,
+        )  # fmt: skip
+        unknown.unknown = True
+        return unknown
+    if row.kind is Throttled:
         return throttled(retry_after, said, code, log_id)
-    if code in _PICTURE:
-        return PictureFault(said, hint=_PICTURE[code], code=code, log_id=log_id)
-    if code in _TOKEN:
-        return TokenFault(said, hint=CREDENTIALS_HINT, code=code, log_id=log_id)
-    if code == QUOTA_USED_UP:
-        hint = f"{_SETUP[code]} It resets on {quota_reset(datetime.now(UTC)):%Y-%m-%d %H:%M} UTC."
-        return SetupFault(said, hint=hint, code=code, log_id=log_id)
-    if code in _SETUP:
-        hint = _SETUP_ON_UPLOAD.get(code, _SETUP[code]) if upload else _SETUP[code]
-        return SetupFault(said, hint=hint, code=code, log_id=log_id)
-    moment = MomentFault(said, code=code, log_id=log_id)
-    moment.unknown = code not in _MOMENT
-    if moment.unknown:
-        moment.hint = "This code is in no table; if it stays, ask Lark's support with the log id."
-    return moment
+    if row.kind is ApiOffline:
+        return _not_served(said, api, code, log_id)
+    # A refused call for a token says nothing of any picture.
+    kind = MomentFault if row.kind is CallFault and api is None else row.kind
+    hint = row.hint
+    if hint is _SCOPE:
+        link = _LINK.search(message)
+        hint = _SCOPE.format(
+            scopes=" or ".join(scopes) or "im:resource or im:resource:upload",
+            link=f" at {link.group().rstrip('.,;)')}" if link else "",
+        )
+    elif hint is _QUOTA:
+        hint = _QUOTA.format(reset=quota_reset(datetime.now(UTC)))
+    return kind(said, hint=hint, code=code, log_id=log_id)
 
 
-def status_fault(status: int, log_id: str, *, retry_after: float | None = None) -> LarkdropError:
+def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: float | None = None) -> LarkdropError:
     """The fault that an answer without a readable code means, by its HTTP status."""
     said = f"the answer is no JSON of Lark's (HTTP {status})"
     if status == 429:
         return throttled(retry_after, said, None, log_id)
     if status == 413:
-        return PictureFault(said, hint=_PICTURE[TOO_LARGE], code=TOO_LARGE, log_id=log_id)
-    if status in _SETUP_STATUS:
-        return SetupFault(said, hint=_SETUP_STATUS[status], log_id=log_id)
+        hint = "Raise the body limit of the proxy between this machine and Lark to 11 MB."
+        return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
+    if status in {404, 410}:
+        return _not_served(said, api, None, log_id)
+    if status in _ADDRESS_STATUS:
+        return SetupFault(said, hint=_ADDRESS.format(api=api or "tokens"), log_id=log_id)
+    if status == 407:
+        return SetupFault(said, hint="Put the proxy's user and password into HTTPS_PROXY.", log_id=log_id)
     return MomentFault(said, log_id=log_id)
+
+
+def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> ApiOffline:
+    hint = _OFFLINE if api == "image/v4" else _ADDRESS.format(api=api or "tokens")
+    return ApiOffline(said, hint=hint, code=code, log_id=log_id)
 
 
 def throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
@@ -109,4 +186,4 @@ def quota_reset(now: datetime) -> datetime:
 
 def refuse(code: int, message: str, hint: str = "") -> PictureFault:
     """The picture's fault as the platform would put it, found here without a call."""
-    return PictureFault(message, hint=hint or _PICTURE[code], code=code)
+    return PictureFault(message, hint=hint or TABLE[code].hint, code=code)
