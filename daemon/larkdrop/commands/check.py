@@ -46,11 +46,11 @@ def command(config_file: Path | None, *, as_json: bool, try_upload: bool) -> Non
     try:
         settings = config.load(config_file)
     except ConfigError as error:
-        *others, last = error.problems or (error.message,)
+        *others, last = (error.message, *error.problems)
         problems = [Finding("config", ok=False, says=problem) for problem in others]
         _tell([*problems, Finding("config", ok=False, says=last, hint=error.hint)], as_json=as_json)
         sys.exit(error.exit_code)
-    read = Finding("config", ok=True, says=str(config.find(config_file) or "the environment alone"))
+    read = Finding("config", ok=True, says=str(config.find(config_file) or "the environment only"))
     sys.exit(0 if _tell(chain([read], look(settings, try_upload=try_upload)), as_json=as_json) else 1)
 
 
