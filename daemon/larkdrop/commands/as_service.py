@@ -32,7 +32,7 @@ StandardError=truncate:{folder}/errors
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of it: ``why`` is systemd's word where it could not even be started."""
+    """What became of it; ``why`` in systemd's words."""
 
     exit_code: int
     output: str
@@ -60,12 +60,13 @@ def run(unit: str, words: tuple[str, ...], *, user: bool) -> Ended:
         whole = f"{name}@{instance}.service" if "@" in unit else f"{name}.service"
         try:
             _systemctl("start", whole, user=user)
-            status, why = _systemctl("show", "-P", "ExecMainStatus", "-P", "Result", whole, user=user).stdout.split()
+            shown = _systemctl("show", "-p", "ExecMainStatus", "-p", "Result", whole, user=user)
+            ended = dict(line.split("=", 1) for line in shown.stdout.splitlines())
             output, errors = (_text(folder / part) for part in ("output", "errors"))
         finally:
             _systemctl("stop", whole, user=user)
             _systemctl("reset-failed", whole, user=user)
-    return Ended(int(status), output, errors, "" if why in {"success", "exit-code"} and int(status) < 200 else why)
+    return Ended(int(ended["ExecMainStatus"]), output, errors, f"{ended['Result']}, status {ended['ExecMainStatus']}")
 
 
 @contextmanager
