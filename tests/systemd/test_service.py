@@ -326,6 +326,7 @@ def test_check_looks_as_the_service_does(service: Service, config: Path) -> None
         assert "ReadWritePaths=-/srv/inbox in a drop-in" in said
     finally:
         guest.path("/etc/systemd/system/larkdrop.service.d/inbox.zz.conf").unlink()
+        guest.run("systemctl", "daemon-reload")
     guest.bash("install -d -o larkdrop /srv/done && install -d -m 700 /srv/closed /srv/closed/inbox")
     config.write_text(
         config.read_text().replace('"/srv/inbox"', '"/srv/inbox"\nafter_upload = "move"\nmove_to = "/srv/done"')
@@ -356,7 +357,7 @@ def test_check_of_a_service_says_what_it_needs(service: Service) -> None:
     assert "does not run `larkdrop run`" in guest.bash(f"{command} systemd-journald || true")
     assert "leave --config out" in guest.bash(f"{CHECK} --config {CONFIG} || true")
     service.drop_in("[Service]\nExecStart=\nExecStart=/opt/nowhere/larkdrop run --config /x\n")
-    assert "✗ larkdrop.service: systemd could not start it" in guest.bash(f"{CHECK} || true")
+    assert "✗ larkdrop: systemd could not start it" in guest.bash(f"{CHECK} || true")
 
 
 def test_a_missing_credential(service: Service, config: Path) -> None:

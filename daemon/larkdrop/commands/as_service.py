@@ -49,7 +49,10 @@ def run(unit: str, words: tuple[str, ...], *, user: bool) -> Ended:
         raise NotAvailable(f"only root can look as {unit} does", hint="Use sudo; for a unit of your own, add --user.")
     shown = _systemctl("cat", unit, user=user)
     if shown.returncode:
-        raise NotAvailable(f"{unit} can't be read: {shown.stderr.strip()}", hint="`systemctl cat` shows what there is.")
+        raise NotAvailable(
+            f"{unit} can't be read: {shown.stderr.strip()}",
+            hint="After a change of its files: systemctl daemon-reload.",
+        )
     text = shown.stdout.replace("\\\n", " ")
     *_, started = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE) or [""]
     command = re.sub(r"(\S*larkdrop) run(?=\s|$)(?: --(?:once|quiet|verbose))*", f"\\1 {' '.join(words)}", started)
