@@ -37,8 +37,11 @@ def make_daemon(tmp_path: Path, lark: Sandbox) -> Iterator[Callable[..., Daemon]
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of the machine's reaches larkdrop."""
-    for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LARKDROP_CONFIG", "HTTP_PROXY", "HTTPS_PROXY"):
+    for name in ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "LARKDROP_CONFIG", "INVOCATION_ID"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

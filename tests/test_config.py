@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +116,10 @@ def test_the_file_is_found_in_the_usual_places(
     assert "named.toml can't be read" in problems(None)  # type: ignore[arg-type]
 
 
-def test_every_problem_is_listed_at_once(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with its dotted key, its value and what would be right."""
+def test_every_problem_is_listed_at_once(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its dotted key, its value, paths as they are understood, and what would be right."""
     monkeypatch.setenv("LARKDROP_UPLOAD__SETTLE_SECONDS", "-1")
     said = problems(
         write("""
@@ -138,8 +143,8 @@ backoff_max = 1
     )
     for expected in (
         "has 13 problems",
-        "nonsense = 1: unknown key",
-        "lark.app_idd = 'x': unknown key; did you mean app_id?",
+        "nonsense: unknown key",
+        "lark.app_idd: unknown key; did you mean app_id?",
         "lark.app_secret: input should be a valid string",
         "lark.app_id: is missing; copy it from",
         "lark.base_url = 'http://example.com': must begin with https://",
@@ -148,6 +153,7 @@ backoff_max = 1
         "watch[0].move_to: is missing",
         "this is not a folder",
         "watch[1].image_type = 'x': input should be 'message' or 'avatar'",
+        f"watch[0].path = '{tmp_path}/nope'",
         "upload.workers = 'many'",
         "(from LARKDROP_UPLOAD__SETTLE_SECONDS)",
         "upload.backoff_max = 1: must be at least backoff_initial",
@@ -161,7 +167,15 @@ backoff_max = 1
         (GOOD + "[lark", "is not TOML"),
         (GOOD + '[[watch]]\npath = "inbox"', "must not be the same folder"),
         (GOOD + '[[watch]]\npath = "inbox/inner"', "or lie in each other"),
-        (GOOD.replace("[[watch]]", "[watch]"), "watch"),
+        (GOOD + 'move_to = "~nobody-of-this-name/done"\nafter_upload = "move"', "~ names no user"),
+        (GOOD.replace('"inbox"', '"~nobody-of-this-name/inbox"'), "~ names no user"),
+        (GOOD.replace('"cli_x"', '"cli_…"'), "lark.app_id: is the example's; copy it from the app's Credentials page"),
+        (GOOD.replace('"cli_x"', '"cli_a1b2c3d4e5f6"'), "lark.app_id: is the example's"),
+        (GOOD.replace('"cli_x"', '"  "'), "lark.app_id: is missing"),
+        (GOOD.replace("[lark]", '[lark]\nbase_url = "https://me@open.feishu.cn"'), "without a user name"),
+        (GOOD.replace("[lark]", '[lark]\nbase_url = "https://[open.feishu.cn"'), "is not a URL"),
+        (GOOD.replace('app_secret = "v', 'tenant_access_token = "t-v'), "tenant_access_token: must be one word"),
+        ("lark = 3", "lark: must be a table"),
         (GOOD + '[state]\ndir = "inbox/state"', "state.dir = "),
         (GOOD + '[log]\nresults = "inbox/r.jsonl"', "must lie outside the watched folder"),
         (GOOD.replace('app_secret = "very secret"', ""), "lark.app_secret: is missing"),
@@ -170,7 +184,6 @@ backoff_max = 1
         (GOOD.replace("[lark]", '[lark]\nbase_url = "https://open.feishu.cn/open-apis"'), "without a path"),
         (GOOD.replace("[lark]", "[lark]\nread_timeout = nan"), "finite"),
         ("", "watch: is missing"),
-        ("lark = 3", "lark"),
     ],
 )
 def test_each_bad_config_is_named(write: Callable[[str], Path], text: str, expected: str) -> None:
@@ -180,12 +193,162 @@ def test_each_bad_config_is_named(write: Callable[[str], Path], text: str, expec
     assert expected in problems(file)
 
 
-def test_a_secret_is_never_said(write: Callable[[str], Path]) -> None:
-    """Neither in an error nor in a repr."""
-    said = problems(write(GOOD.replace("[lark]", '[lark]\nbase_url = 5\ntenant_access_token = "t-hidden"')))
-    assert "very secret" not in said
-    assert "t-hidden" not in said
+CANARY = "canary-7f3a"
+LARK, SECRET = '[lark]\napp_id = "cli_x"\n', f'app_secret = "{CANARY}"'
+INBOX = '[[watch]]\npath = "inbox"\n'
+# The command line, four times in one process; the exit code is that of check.
+COMMANDS = """
+import sys
+from larkdrop.cli import main
+file = sys.argv[1]
+for command, *words in (["run", "--once"], ["config"], ["status"], ["check"]):
+    sys.argv[1:] = [command, "--config", file, *words]
+    try:
+        main()
+    except SystemExit as done:
+        code = done.code
+sys.exit(code)
+"""
+LEAKS: dict[str, tuple[str, dict[str, str]]] = {
+    "a mistyped key": (f'{LARK}app_secert = "{CANARY}"\n{INBOX}', {}),
+    "another name": (f'{LARK}secret = "{CANARY}"\n{INBOX}', {}),
+    "outside of its table": (f"{SECRET}\n{LARK}{INBOX}", {}),
+    "in a table of a wrong name": (f"[larc]\n{SECRET}\n{INBOX}", {}),
+    "in another table": (f"{LARK}{INBOX}{SECRET}", {}),
+    "a table within": (f'{LARK}[lark.app]\nsecret = "{CANARY}"\n{INBOX}', {}),
+    "a list": (f'{LARK}app_secret = ["{CANARY}"]\n{INBOX}', {}),
+    "a table": (f'{LARK}app_secret = {{value = "{CANARY}"}}\n{INBOX}', {}),
+    "the whole section": (f'lark = "{CANARY}"\n{INBOX}', {}),
+    "the section as a list": (f'lark = ["{CANARY}"]\n{INBOX}', {}),
+    "watch as a text": (f'{LARK}watch = "{CANARY}"', {}),
+    "watch as a list of texts": (f'watch = ["{CANARY}"]\n{LARK}', {}),
+    "another section as a text": (f'upload = "{CANARY}"\n{LARK}{INBOX}', {}),
+    "in place of the type of the API": (f'{LARK}api = "{CANARY}"\n{INBOX}', {}),
+    "in place of a number": (f'{LARK}requests_per_second = "{CANARY}"\n{INBOX}', {}),
+    "in place of the URL": (f'{LARK}base_url = "{CANARY}"\n{INBOX}', {}),
+    "as the URL's password": (f'{LARK}{SECRET}\nbase_url = "https://me:{CANARY}@open.feishu.cn"\n{INBOX}', {}),
+    "in a URL that is none": (f'{LARK}{SECRET}\nbase_url = "https://[{CANARY}"\n{INBOX}', {}),
+    "in a host of odd characters": (f'{LARK}{SECRET}\nbase_url = "https://{CANARY}\u2100"\n{INBOX}', {}),
+    "in the URL's query": (f'{LARK}{SECRET}\nbase_url = "https://open.feishu.cn?{CANARY}"\n{INBOX}', {}),
+    "two lines as a token": (f'[lark]\ntenant_access_token = "t-{CANARY}\\nx"\n{INBOX}', {}),
+    "a token outside ASCII": (f'[lark]\ntenant_access_token = "t-{CANARY}…"\n{INBOX}', {}),
+    "both secrets": (f'{LARK}{SECRET}\ntenant_access_token = "t-{CANARY}"\n{INBOX}', {}),
+    "no TOML: without quotes": (f"{LARK}app_secret = {CANARY}\n{INBOX}", {}),
+    "no TOML: quotes that don't end": (f'{LARK}app_secret = "{CANARY}\n{INBOX}', {}),
+    "no TOML: no equals sign": (f'{LARK}app_secret "{CANARY}"\n{INBOX}', {}),
+    "no TOML: twice": (f"{LARK}{SECRET}\n{SECRET}\n{INBOX}", {}),
+    "no TOML: an escape": (f'{LARK}app_secret = "\\{CANARY}"\n{INBOX}', {}),
+    "a variable with one underscore": (LARK + INBOX, {"LARKDROP_LARK_APP_SECRET": CANARY}),
+    "a variable with a typing mistake": (LARK + INBOX, {"LARKDROP_LARK__APP_SECERT": CANARY}),
+    "a variable without a section": (LARK + INBOX, {"LARKDROP_APP_SECRET": CANARY}),
+    "a variable with three underscores": (LARK + INBOX, {"LARKDROP_LARK___APP_SECRET": CANARY}),
+    "a variable of a key within": (LARK + INBOX, {"LARKDROP_LARK__APP_SECRET__X": CANARY}),
+    "a section in JSON": (INBOX, {"LARKDROP_LARK": f'{{"app_id": "cli_x", "app_secret": "{CANARY}"}}'}),
+    "a section in broken JSON": (INBOX, {"LARKDROP_LARK": f'{{"app_secret": "{CANARY}'}),
+    "a list in broken JSON": (LARK, {"LARKDROP_WATCH": f'[{{"path": "{CANARY}"'}),
+    "a list of texts": (LARK, {"LARKDROP_WATCH": f'["{CANARY}"]'}),
+    "a number in a variable": (LARK + INBOX, {"LARKDROP_UPLOAD__WORKERS": CANARY}),
+    "a level in a variable": (LARK + INBOX, {"LARKDROP_LOG__LEVEL": CANARY}),
+    "a folder within the inbox": (LARK + SECRET + "\n" + INBOX, {"LARKDROP_STATE__DIR": f"inbox/{CANARY}"}),
+    "a URL in a variable": (LARK + INBOX, {"LARKDROP_LARK__BASE_URL": f"https://me:{CANARY}@open.feishu.cn"}),
+    "a proxy that is none": (LARK + SECRET + "\n" + INBOX, {"HTTPS_PROXY": f"http://me:{CANARY}@proxy:port"}),
+    "a proxy that refuses": (LARK + SECRET + "\n" + INBOX, {"HTTPS_PROXY": f"http://me:{CANARY}@127.0.0.1:1"}),
+}
+
+
+@pytest.mark.parametrize("where", LEAKS)
+def test_a_secret_is_never_said(write: Callable[[str], Path], tmp_path: Path, where: str) -> None:
+    """Wherever a secret was put by mistake: no command's output has it, and the mistake is named."""
+    text, environment = LEAKS[where]
+    file = write(text)
+    places = {"HOME": str(tmp_path), "STATE_DIRECTORY": str(tmp_path / "state"), "LARKDROP_LARK__CONNECT_TIMEOUT": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, str(file)], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, **places, **environment}, cwd=tmp_path,
+    )  # fmt: skip
+    assert CANARY not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "is a bug" not in done.stderr
+    assert done.returncode in {1, 78}
+
+
+def test_a_folder_named_by_a_variable_is_not_said(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a variable holds by mistake: its name is enough."""
+    monkeypatch.setenv("LARKDROP_WATCH", f'[{{"path": "{CANARY}"}}]')
+    said = problems(write(GOOD))
+    assert "watch[0].path: there is no such folder; create it, or correct the path (from LARKDROP_WATCH)" in said
+    assert CANARY not in said
+
+
+def test_a_good_secret_is_never_said(write: Callable[[str], Path]) -> None:
+    """Nor what is right, in a repr."""
     assert "very secret" not in repr(config.load(write(GOOD)))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("LARKDROP_LARK_APP_SECRET", "LARKDROP_LARK__APP_SECRET"),
+        ("LARKDROP_APP_SECRET", "LARKDROP_LARK__APP_SECRET"),
+        ("LARKDROP_LARK__APP_SECERT", "LARKDROP_LARK__APP_SECRET"),
+        ("LARKDROP_UPLOAD_WORKERS", "LARKDROP_UPLOAD__WORKERS"),
+        ("LARKDROP_STATE_DIR", "LARKDROP_STATE__DIR"),
+    ],
+)
+def test_a_misspelt_variable_gets_a_suggestion(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
+    """By its own name, and the right one."""
+    monkeypatch.setenv(name, "7")
+    assert f"{name}: there is no setting of this name; did you mean {near}?" in problems(write(GOOD))
+
+
+def test_small_things_are_taken_as_meant(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte order mark, [watch] for [[watch]], and spaces or line ends around what was pasted."""
+    text = GOOD.replace("[[watch]]", "[watch]").replace('"cli_x"', '" cli_x "')
+    file = write("\ufeff" + text.replace("[lark]", '[lark]\nbase_url = "https://open.feishu.cn/\\n"'))
+    monkeypatch.setenv("LARKDROP_LARK__APP_SECRET", "from the environment \n")
+    monkeypatch.setenv("LARKDROP_WATCH__PATTERNS", '["*.png"]')
+    settings, origins = config.load_with_origins(file)
+    assert (settings.lark.app_id, settings.lark.base_url) == ("cli_x", "https://open.feishu.cn")
+    assert settings.lark.app_secret.get_secret_value() == "from the environment"
+    (watch,) = settings.watch
+    assert (watch.path, watch.patterns) == (file.parent / "inbox", ("*.png",))
+    assert origins["watch", "path"] == str(file)
+
+
+@pytest.mark.parametrize("text", ["", '[package]\nname = "x"\n', '[log]\nlevel = "info"\n[server]\nport = 1\n'])
+def test_the_config_of_another_program_is_not_ours(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """A ./config.toml without any of larkdrop's tables is passed over, and where none is left, said to be."""
+    file = write(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert f"{file} is another program's" in problems(None)  # type: ignore[arg-type]  # none is named
+    (tmp_path / "xdg" / "larkdrop").mkdir(parents=True)
+    (tmp_path / "xdg" / "larkdrop" / "config.toml").write_text(GOOD.replace("inbox", "../../inbox"))
+    assert config.load(None).lark.app_id == "cli_x"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(GOOD + "[uplaod]", "has 1 problem"), (GOOD + "[lark", "is not TOML"), ("[upload]\nworkers = 0", "problems")],
+)
+def test_every_error_says_which_file_was_read(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    """By its whole path, also where it was found in the working directory; check says so too."""
+    file = write(text)
+    monkeypatch.chdir(tmp_path)
+    for command in ("run", "check", "status"):
+        words = [sys.executable, "-m", "larkdrop", command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        said = done.stdout + done.stderr
+        assert str(file) in said
+        assert expected in said
 
 
 def test_a_bad_config_exits_78_without_a_traceback(make_daemon: Callable[..., Daemon]) -> None:

@@ -6,6 +6,7 @@ import gc
 import importlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ def main() -> NoReturn:
             raise
         _say(
             f"larkdrop: unexpected {type(error).__name__}: {error}.",
-            "larkdrop: this is a bug; please report it with what the same command prints with --verbose.",
+            f"larkdrop: this is a bug; please report it with what `{_verbose()}` prints.",
         )
         sys.exit(LarkdropError.exit_code)
     sys.exit(0)
@@ -115,6 +116,10 @@ def tell(error: LarkdropError) -> None:
     hint = f"larkdrop: {error.hint}" if error.hint else ""
     lines = [sentence, *(f"  {problem}" for problem in problems), hint]
     _say(*filter(None, lines))
+
+
+def _verbose() -> str:
+    return shlex.join(["larkdrop", "--verbose", *sys.argv[1:]])
 
 
 def _say(*lines: str) -> None:

@@ -32,6 +32,7 @@ class Control:
         self._folder = folder
         self._answer = answer
         self._socket: socket.socket | None = None
+        self._made: os.stat_result | None = None
 
     def __enter__(self) -> Self:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -41,6 +42,7 @@ class Control:
             with _Short(self._folder) as place:
                 self._socket.bind(place)
                 os.chmod(place, 0o660)
+                self._made = os.stat(place)
             self._socket.listen()
         except OSError as error:
             # Some file systems have no sockets. Uploads need none.
@@ -54,7 +56,8 @@ class Control:
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
-            (self._folder / NAME).unlink()
+            if self._made and os.path.samestat(self._made, os.stat(self._folder / NAME)):  # not another's, meanwhile
+                (self._folder / NAME).unlink()
         if self._socket:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)

@@ -89,6 +89,7 @@ class KeyCache:
         self._log = structlog.get_logger()
         self._looks, self._writes = _Door(), _Door()
         self._in_use = False
+        self._file: os.stat_result | None = None  # as it was opened
 
     def __enter__(self) -> Self:
         with self._looks.lock, self._writes.lock:
@@ -100,6 +101,17 @@ class KeyCache:
         with self._looks.lock, self._writes.lock:
             self._in_use = False
             self._close()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that was opened still has its name: what is written to a removed one is lost."""
+        with self._looks.lock:
+            try:
+                return self._file is None or os.path.samestat(self._file, os.stat(self.path))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            except OSError:
+                return True  # a file system that does not answer has lost nothing yet
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""
@@ -157,6 +169,7 @@ class KeyCache:
             )
             self._writes.db = self._connect()
         self._looks.db = self._connect()
+        self._file = os.stat(self.path)
 
     def _close(self) -> None:
         for door in (self._looks, self._writes):

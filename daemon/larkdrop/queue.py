@@ -246,6 +246,12 @@ class DropQueue:
             )  # fmt: skip
             return Counts(ready + fresh + calls, backlog, backoff, working)
 
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job that is not done."""
+        with self._changed:
+            lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
+            return tuple(job for lane in lanes for job in lane.values())
+
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
         with self._changed:

@@ -27,6 +27,7 @@ from larkdrop.progress import aside, step, waiting
 from larkdrop.record import Record
 from larkdrop.results import ResultLog
 from larkdrop.settings import Watch
+from larkdrop.systemd import writable
 
 # Outcomes of a folder whose sidecars wait to be written; their keys are safe meanwhile.
 MOST_WAITING = 10_000
@@ -38,7 +39,6 @@ MOST_BARE = 10_000
 MEND = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "raise the disk quota",
-    errno.EROFS: "mount the file system writable",
     errno.EACCES: "let larkdrop's user write there",
     errno.EPERM: "let larkdrop's user write there",
 }
@@ -93,7 +93,7 @@ class Recorder:
         self._keeping = threading.Lock()
         self._unkept: list[_Order] = []
         self._lock = threading.Lock()
-        self._troubles: dict[str, int] = {}
+        self._troubles: dict[str, tuple[int, str]] = {}  # how often, and what a person reads
         self._bare: OrderedDict[str, Stamp] = OrderedDict()
         self.outcomes: Counter[str] = Counter()  # since the start, by the result log's name for them
 
@@ -101,12 +101,12 @@ class Recorder:
     def troubles(self) -> tuple[str, ...]:
         """What can't be written now."""
         with self._lock:
-            return tuple(self._troubles)
+            return tuple(shown for _, shown in self._troubles.values())
 
     @property
     def keeps_keys(self) -> bool:
-        """Whether the last key could be kept: while not, no further one should be asked for."""
-        return "key cache" not in self._troubles
+        """Whether the last key could be kept, and there is a file to keep the next: while not, ask for none."""
+        return "key cache" not in self._troubles and self._cache.in_place
 
     def is_bare(self, path: str, stamp: Stamp) -> bool:
         """Whether a file in this state is done, although its sidecar's place is taken."""
@@ -262,15 +262,16 @@ class Recorder:
         try:
             action()
         except (OSError, sqlite3.Error) as error:
+            at = _failed_at(error) or place
             with self._lock:
-                self._troubles[trouble] = self._troubles.get(trouble, 0) + 1
-                first = self._troubles[trouble] == 1
-            if first:
-                self._log.error("recording_failed", what=what, place=place, reason=_reason(error), hint=_hint(error))
+                count = self._troubles.get(trouble, (0, ""))[0] + 1
+                self._troubles[trouble] = count, what if what == "key cache" else f"{what} {at}"
+            if count == 1:
+                self._log.error("recording_failed", what=what, place=at, reason=_reason(error), hint=_hint(error, at))
             return False
         if trouble in self._troubles:
             with self._lock:
-                count = self._troubles.pop(trouble, 0)
+                count, _ = self._troubles.pop(trouble, (0, ""))
             self._log.warning("recording_works_again", what=what, place=place, failures=count)
         return True
 
@@ -279,9 +280,16 @@ def _reason(error: OSError | sqlite3.Error) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _hint(error: OSError | sqlite3.Error) -> str:
+def _failed_at(error: OSError | sqlite3.Error) -> str:
+    """The folder or file that the error names, which may be another than the one at hand: move_to."""
+    name = error.filename if isinstance(error, OSError) else ""
+    return name if isinstance(name, str) and os.path.isabs(name) else ""
+
+
+def _hint(error: OSError | sqlite3.Error, place: str) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, sqlite3.Error):
         name = getattr(error, "sqlite_errorname", "")
         number = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES}.get(name)
-    return f"{MEND.get(number or 0, 'look at the disk').capitalize()}; it is tried again by itself."
+    cure = writable(place) if number == errno.EROFS else MEND.get(number or 0, "look at the disk").capitalize()
+    return f"{cure}; it is tried again by itself."

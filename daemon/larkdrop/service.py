@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -15,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -32,12 +34,12 @@ from larkdrop.keycache import KeyCache
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
 from larkdrop.progress import Progress
-from larkdrop.queue import DropQueue
+from larkdrop.queue import DropQueue, Job
 from larkdrop.recorder import Recorder
 from larkdrop.results import ResultLog
 from larkdrop.settings import Settings
 from larkdrop.signals import Signals
-from larkdrop.systemd import Systemd
+from larkdrop.systemd import Systemd, writable
 from larkdrop.worker import Worker
 
 # mallopt(3): from this size on, memory goes back to the system as soon as it is freed, and few arenas keep the rest.
@@ -46,6 +48,8 @@ M_ARENA_MAX, ARENAS = -8, 2
 # Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
 # stopping.
 TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
+# Files that a once-run names where they are left.
+MOST_TOLD = 20
 
 
 class Service:
@@ -85,6 +89,8 @@ class Service:
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
         self._since = time.time()
+        self._lock = -1
+        self._state_gone = False
         self._on_tick = on_tick
 
     def run(self, *, once: bool = False) -> int:
@@ -95,7 +101,7 @@ class Service:
         _tame_malloc()
         with ExitStack() as stack:
             stack.enter_context(self._signals)
-            stack.enter_context(_state_locked(self._settings))
+            self._lock = stack.enter_context(_state_locked(self._settings))
             try:
                 stack.enter_context(self._cache)
                 stack.enter_context(self._results)
@@ -109,17 +115,21 @@ class Service:
             if not once:
                 stack.enter_context(self._watcher)
             stack.enter_context(self._control)
-            if self._begin():
-                self._wait(once=once)
+            ended = self._begin() and self._wait(once=once)
             self._drain()
         if not once:
-            return 0
-        outcomes = self._recorder.outcomes
+            return 1 if self._state_gone else 0
+        outcomes, left = self._recorder.outcomes, self._left() + len(self._worker.unreadable)
         made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
-        self._log.info("finished", **made, left=self._left())
+        undone = list(self._undone()) if ended else []  # of what a signal cut short nobody has to be told
+        for what in undone[:MOST_TOLD]:
+            self._log.error("not_done", **what)
+        if len(undone) > MOST_TOLD:
+            self._log.error("not_done", more=len(undone) - MOST_TOLD)
+        self._log.info("finished", **made, left=left)
         if self._on_tick:
-            self._on_tick(outcomes, self._left())
-        return 1 if self._pace.hold or outcomes["rejected"] else 0
+            self._on_tick(outcomes, left)
+        return 1 if self._pace.hold or outcomes["rejected"] or undone or self._state_gone else 0
 
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
@@ -148,19 +158,23 @@ class Service:
         self._systemd.ready()
         return True
 
-    def _wait(self, *, once: bool) -> None:
+    def _wait(self, *, once: bool) -> bool:
+        """Until a signal comes: False; or until there is nothing left to do, or no state folder to do it with: True."""
         tick = TICK_ONCE if once else min(TICK, self._systemd.watchdog_seconds / 4 or TICK)
         while not self._stop_asked(tick):
+            if not self._state_in_place():
+                return True
             self._intake.tick()
             if self._on_tick:
                 self._on_tick(self._recorder.outcomes, self._left())
             if once and self._is_drained():
-                return
+                return True
             if not once:
                 self._watcher.check()
                 self._probe_idle_gate()
             self._systemd.status(self._doing())
             self._tell_alive()
+        return False
 
     def _stop_asked(self, seconds: float) -> bool:
         """Wait for a signal, and do what SIGHUP asks."""
@@ -214,6 +228,18 @@ class Service:
         if self._pace.hold and not self._queue.counts().waiting and self._pace.delay(fresh=True) == 0:
             self._sign_in()
 
+    def _state_in_place(self) -> bool:
+        """Whether the state folder is still the one that was locked; another larkdrop may use a new one already."""
+        if _is_at(self._settings.state.dir / "lock", self._lock) and self._cache.in_place:
+            return True
+        self._state_gone = True
+        self._log.error(
+            "state_gone", path=str(self._settings.state.dir), doing="stops; no more keys are asked for",
+            hint="The state folder or its key cache was removed while larkdrop was running. Start it again (systemd "
+            "does): it begins a new one, and pictures with a sidecar are not uploaded again.",
+        )  # fmt: skip
+        return False
+
     def _is_drained(self) -> bool:
         """Whether a once-run has nothing left to do, or nothing that it can do before a person acts."""
         if not self._intake.idle:
@@ -221,7 +247,31 @@ class Service:
         hold = self._pace.hold
         if hold and hold.person and not self._queue.counts().working:
             return True
-        return not self._left()
+        if len(self._settle):
+            return False
+        return all(self._is_stuck(job) for job in self._queue.jobs())
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether only what larkdrop may not write keeps a file from being done."""
+        if job.fault:
+            return not self._recorder.keeps_keys
+        return job.failures > 0 and job.entry is not None
+
+    def _undone(self) -> Iterator[dict[str, object]]:
+        """What a once-run leaves, why, and what a person can do."""
+        for watch in self._settings.watch:
+            if not os.path.isdir(watch.path):
+                yield {"path": str(watch.path), "reason": "there is no such folder", "hint": "Create it."}
+        for path in self._intake.unreadable:
+            yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}
+        for path in self._worker.unreadable:
+            yield {"path": path, "reason": "the file can't be read", "hint": "Let larkdrop's user read it."}
+        hold, left = self._pace.hold, self._left()
+        if hold and left:
+            yield {"files": left, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
+            return
+        for job in self._queue.jobs():
+            yield {"path": job.drop.path, "reason": _undone_step(job), "hint": "The log says what can't be written."}
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """Answer a command that asks through the control socket."""
@@ -271,16 +321,44 @@ def _tame_malloc() -> None:
         mallopt(M_ARENA_MAX, ARENAS)
 
 
+def _undone_step(job: Job) -> str:
+    """How far a file came."""
+    entry = job.entry
+    if entry is None:
+        return str(job.fault) if job.fault else "its turn did not come"
+    if not entry.kept:
+        return "its key can't be kept in the key cache"
+    if not entry.logged:
+        return "its line can't be written to the result log"
+    if not entry.beside:
+        return "its sidecar can't be written; its key is in the result log"
+    return f"it can't be {'deleted' if entry.watch.after_upload == 'delete' else 'moved'} after the upload"
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Whether an open file is still the one of this name, as far as can be told."""
+    try:
+        named = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # a file system that does not answer has lost nothing yet
+    return os.path.samestat(named, os.fstat(file))
+
+
 @contextmanager
-def _state_locked(settings: Settings) -> Iterator[None]:
-    """One larkdrop a state folder. The kernel gives the lock back however the process ends."""
+def _state_locked(settings: Settings) -> Iterator[int]:
+    """One larkdrop a state folder: the open lock. The kernel gives it back however the process ends."""
     folder = settings.state.dir
     try:
         make_folder(folder, 0o700)
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         problem = f"state.dir = {str(folder)!r}: {error.strerror}"
-        raise ConfigError("the state folder can't be used", problems=(problem,), hint="Mend state.dir.") from error
+        hint = writable(str(folder)) if error.errno == errno.EROFS else "Let larkdrop's user write there"
+        raise ConfigError(
+            "the state folder can't be used", problems=(problem,), hint=f"{hint}, or set state.dir to another folder."
+        ) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,6 +370,6 @@ def _state_locked(settings: Settings) -> Iterator[None]:
             ) from error
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield file
     finally:
         os.close(file)

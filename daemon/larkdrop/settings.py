@@ -29,6 +29,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 T = TypeVar("T")
 
 SECRETS = ("app_secret", "tenant_access_token")
+# What the examples have where a person puts their own.
+PLACEHOLDERS = frozenset({"cli_…", "cli_...", "cli_a1b2c3d4e5f6", "…", "..."})
 IGNORED = (
     ".*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download", "*.swp", "Thumbs.db",
     "desktop.ini",
@@ -43,8 +45,17 @@ def _problem(message: str) -> PydanticCustomError:
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths count from the config file's folder, so that they mean the same from any shell."""
-    base = (info.context or {}).get("base", Path.cwd())
+    try:
+        return absolute(path, (info.context or {}).get("base", Path.cwd()))
+    except RuntimeError as error:
+        raise _problem("~ names no user of this machine; write the whole path") from error
+
+
+def absolute(path: Path, base: Path) -> Path:
+    """Relative paths count from the config file's folder, so that they mean the same from any shell.
+
+    Raises RuntimeError where ``~`` names nobody.
+    """
     return Path(os.path.normpath(base / path.expanduser()))
 
 
@@ -54,25 +65,39 @@ def _folder(path: Path, info: ValidationInfo) -> Path:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except FileNotFoundError as error:
         if (info.context or {}).get("signs_in", True):
-            raise _problem("there is no such folder; create it, or mend the path") from error
+            raise _problem(f"there is no such folder; create it, or correct the path{_hidden(path)}") from error
     except OSError as error:
-        raise _problem(f"can't be looked at ({error.strerror}); let this user in, or mend the path") from error
+        why = f"can't be opened ({error.strerror}); let this user in, or correct the path{_hidden(path)}"
+        raise _problem(why) from error
     else:
         if not is_folder:
             raise _problem("this is not a folder")
     return path.resolve()
 
 
+def _hidden(path: Path) -> str:
+    """What a systemd unit does not see, whatever the rights are."""
+    hidden = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nothing is put there
+    if "INVOCATION_ID" not in os.environ or not any(path.is_relative_to(one) for one in hidden):
+        return ""
+    return ". A unit with ProtectHome= or PrivateTmp= does not see what lies there"
+
+
 def _url(url: str) -> str:
     """Http is for a Lark on this machine only: elsewhere it would send the secret in the clear."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError as error:  # its text quotes the URL
+        raise _problem("is not a URL; write one such as https://open.larksuite.com") from error
     if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
         raise _problem("must be a URL such as https://open.larksuite.com or https://open.feishu.cn")
+    if "@" in parts.netloc:
+        raise _problem("must be the host only, without a user name or password")
     if parts.scheme == "http" and not _is_loopback(host):
         raise _problem("must begin with https:// (http:// only reaches a sandbox on this machine)")
     if parts.path.strip("/"):
-        raise _problem("must be the host alone, without a path")
+        raise _problem("must be the host only, without a path")
     return url.rstrip("/")
 
 
@@ -134,12 +159,24 @@ def _right(error: Any) -> str:
         return "unknown key"
     if kind == "missing":
         return "is missing"
+    if kind == "model_type":
+        return "must be a table, with a line for each of its keys"
     message = str(error["msg"])
     return message[0].lower() + message[1:].replace("Input should", "should")
 
 
+def _token(token: SecretStr) -> SecretStr:
+    """It goes into an HTTP header, and what can't would be quoted by those who refuse it."""
+    text = token.get_secret_value()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise _problem("must be one word of ASCII characters; copy it again")
+    return token
+
+
 class Lark(Section):
     """How to reach Lark, and as whom."""
+
+    model_config = ConfigDict(str_strip_whitespace=True)
 
     base_url: Annotated[str, AfterValidator(_url)] = Field(
         default="https://open.larksuite.com", description="Lark; Feishu is https://open.feishu.cn."
@@ -150,7 +187,7 @@ class Lark(Section):
         default=SecretStr(""),
         description="From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential.",
     )
-    tenant_access_token: SecretStr = Field(
+    tenant_access_token: Annotated[SecretStr, AfterValidator(_token)] = Field(
         default=SecretStr(""),
         description="A token instead of app_secret. It dies within 2 hours: for trying things out.",
     )
@@ -185,14 +222,20 @@ class Lark(Section):
         secret, token = (_secret(data.get(key)) for key in SECRETS)
         if token and secret:
             yield "tenant_access_token", "set either app_secret or tenant_access_token, not both"
-        elif not token and not (secret and data.get("app_id")):
+        elif not token and not (secret and _secret(data.get("app_id"))):
             missing = [key for key in ("app_id", "app_secret") if not _secret(data.get(key))]
             for key in missing:
-                yield key, "is missing; copy it from the app's Credentials page on the developer console"
+                yield key, f"is missing; {COPY}"
+        for key in ("app_id", "app_secret"):
+            if _secret(data.get(key)) in PLACEHOLDERS:
+                yield key, f"is the example's; {COPY}"
+
+
+COPY = "copy it from the app's Credentials page on the developer console"
 
 
 def _secret(value: Any) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "").strip()
 
 
 class Watch(Section):

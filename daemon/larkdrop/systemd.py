@@ -21,6 +21,13 @@ def to_journal() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
+def writable(folder: str) -> str:
+    """What to do about a read-only file system: for a service it may be read-only by its unit."""
+    if "INVOCATION_ID" not in os.environ:
+        return "Mount the file system writable"
+    return f"Open it to the service (ReadWritePaths=-{folder} in a drop-in of its unit) or mount it writable"
+
+
 class Systemd:
     """The socket in ``$NOTIFY_SOCKET``; without one, every word goes nowhere."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import socketserver
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -375,3 +378,80 @@ def test_proxies_from_the_environment_are_honoured(
     assert mine.upload(picture(1), "message").image_key == "k"
     wait_until(lambda: asked)
     assert asked[0].startswith(b"POST http://localhost:9/open-apis/image/v4/put/ ")
+
+
+@pytest.fixture
+def socks_proxy() -> Iterator[tuple[str, list[bytes]]]:
+    """A SOCKS5 proxy (RFC 1928) that asks for the user "me" and the password "word": its URL, and where it was sent."""
+    asked: list[bytes] = []
+
+    def forward(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            client: socket.socket = self.request
+            client.recv(2 + client.recv(2, socket.MSG_PEEK)[1])
+            client.sendall(b"\x05\x02")  # by user and password, RFC 1929
+            if client.recv(64) != b"\x01\x02me\x04word":
+                client.sendall(b"\x01\x01")
+                return
+            client.sendall(b"\x01\x00")
+            request = client.recv(300)
+            asked.append(request[5:-2])  # a name
+            with socket.create_connection(("127.0.0.1", int.from_bytes(request[-2:], "big"))) as lark:
+                client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+                back = threading.Thread(target=forward, args=(lark, client))
+                back.start()
+                forward(client, lark)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"socks5h://me:word@127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_socks_proxy_is_used(
+    lark: Sandbox, socks_proxy: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ALL_PROXY with socks5h: every call goes through it, and it is the proxy that finds the host."""
+    url, asked = socks_proxy
+    monkeypatch.setenv("ALL_PROXY", url)
+    mine = Client(Lark(base_url=f"http://localhost:{lark.port}", app_id=lark.app_id, app_secret=lark.app_secret))
+    assert mine.upload(picture(1), "message").image_key == lark.uploads[0].image_key
+    assert mine.reach().proxy == url.partition("@")[2]
+    assert set(asked) == {b"localhost"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """By host and port, without its password."""
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:word@127.0.0.1:1")
+    with pytest.raises(MomentFault) as caught:
+        Client(Lark(base_url="https://open.feishu.cn", tenant_access_token="t-1")).upload(picture(1), "message")
+    assert str(caught.value) == "the proxy 127.0.0.1:1 refuses connections"
+    assert "ALL_PROXY" in caught.value.hint
+
+
+def test_without_pysocks_it_says_what_to_install(tmp_path: Path) -> None:
+    """A SOCKS proxy on a machine that lacks the package: held, with the command that helps."""
+    blocked = "import sys; sys.modules['socks'] = None; from larkdrop.cli import main; main()"
+    config, inbox = tmp_path / "config.toml", tmp_path / "inbox"
+    inbox.mkdir()
+    config.write_text(
+        f'[lark]\napp_id = "cli_x"\napp_secret = "s"\n[[watch]]\npath = "inbox"\n[state]\ndir = "{tmp_path}/state"'
+    )
+    environment = {**os.environ, "ALL_PROXY": "socks5://me:word@127.0.0.1:1080"}
+    words = [sys.executable, "-c", blocked, "check", "--config", str(config)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 1
+    assert "the proxy 127.0.0.1:1080 speaks SOCKS, for which the package PySocks is needed" in done.stdout
+    assert "pip install 'larkdrop[socks]'" in done.stdout
+    assert "word" not in done.stdout + done.stderr

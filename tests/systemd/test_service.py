@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,145 @@ def test_an_instance_beside_it(service: Service) -> None:
     service.guest.run("systemctl", "disable", "--now", "larkdrop@shop")
 
 
+CHECK = "/opt/larkdrop/bin/larkdrop check --service larkdrop"
+CONFIG = "/etc/larkdrop/config.toml"
+
+
+@pytest.fixture
+def config(service: Service) -> Iterator[Path]:
+    """The service's config, to be changed: it is as it was after the test."""
+    file = service.guest.path(CONFIG)
+    good = file.read_text()
+    yield file
+    file.write_text(good)
+
+
+def test_check_looks_as_the_service_does(service: Service, config: Path) -> None:
+    """What the unit does not open or its user can't enter is found, with the cure; nothing of the look stays."""
+    guest = service.guest
+    assert "✗" not in guest.bash(CHECK)
+    service.drop_in("[Service]\nReadWritePaths=\n", "inbox.zz.conf")
+    try:
+        said = guest.bash(f"{CHECK} && exit 3 || test $? = 1")
+        assert "✗ folder /srv/inbox: /srv/inbox is read-only" in said
+        assert "ReadWritePaths=-/srv/inbox in a drop-in" in said
+    finally:
+        guest.path("/etc/systemd/system/larkdrop.service.d/inbox.zz.conf").unlink()
+        guest.run("systemctl", "daemon-reload")
+    guest.bash("install -d -o larkdrop /srv/done && install -d -m 700 /srv/closed /srv/closed/inbox")
+    config.write_text(
+        config.read_text().replace('"/srv/inbox"', '"/srv/inbox"\nafter_upload = "move"\nmove_to = "/srv/done"')
+    )
+    said = guest.bash(f"{CHECK} && exit 3 || test $? = 1")
+    assert "✗ move_to /srv/done: /srv/done is read-only" in said
+    assert "ReadWritePaths=-/srv/done" in said
+    config.write_text(config.read_text().replace('"/srv/inbox"', '"/srv/closed/inbox"'))
+    said = guest.bash(f"{CHECK} && exit 3 || test $? = 78")
+    assert "can't be opened (Permission denied)" in said
+    config.write_text(config.read_text().replace('"/srv/closed/inbox"', '"/srv/closed"'))
+    assert "✗ folder /srv/closed: can't be read and written" in guest.bash(f"{CHECK} && exit 3 || test $? = 1")
+    config.write_text(config.read_text().replace('"/srv/closed"', '"/home/larkdrop/inbox"'))
+    assert "ProtectHome=" in guest.bash(f"{CHECK} && exit 3 || test $? = 78")
+    guest.bash("rm -r /srv/done /srv/closed")
+    assert not guest.added("larkdrop-check*")
+    assert "larkdrop-check" not in guest.run("systemctl", "list-units", "--all", "larkdrop-check*")
+    assert not list(guest.path("/run").rglob("larkdrop-check*"))
+
+
+def test_check_of_a_service_says_what_it_needs(service: Service) -> None:
+    """Root, and a unit of larkdrop's; each is a sentence."""
+    guest = service.guest
+    guest.bash("id dave 2>/dev/null || useradd -m dave")
+    assert "only root can look as larkdrop.service does" in guest.bash(f"{CHECK} || true", user="dave")
+    command = CHECK.replace("service larkdrop", "service")
+    assert "nothing-of-the-kind.service can't be read" in guest.bash(f"{command} nothing-of-the-kind || true")
+    assert "does not run `larkdrop run`" in guest.bash(f"{command} systemd-journald || true")
+    assert "leave --config out" in guest.bash(f"{CHECK} --config {CONFIG} || true")
+    service.drop_in("[Service]\nExecStart=\nExecStart=/opt/nowhere/larkdrop run --config /x\n")
+    assert "✗ larkdrop: systemd could not start it" in guest.bash(f"{CHECK} || true")
+
+
+def test_a_missing_credential(service: Service, config: Path) -> None:
+    """Larkdrop says itself what is missing, once and without a loop; a secret in the config then counts."""
+    guest = service.guest
+    secret = guest.path("/etc/larkdrop/app_secret")
+    secret.unlink()
+    try:
+        guest.run("systemctl", "restart", "larkdrop", check=False)
+        assert service.state == "failed"
+        assert guest.show(service.unit, "ExecMainStatus") == "78"
+        assert guest.show(service.unit, "NRestarts") == "0"
+        said = "\n".join(guest.log(service.unit, "-p", "err", "-n", "5"))
+        assert "lark.app_secret: is missing" in said
+        assert "/etc/larkdrop/app_secret" in said
+        assert "credential" in guest.bash(f"{CHECK} && exit 3 || test $? = 78")
+        config.write_text(config.read_text().replace("[lark]", f'[lark]\napp_secret = "{SECRET}"'))
+        assert "✗" not in guest.bash(CHECK)
+        service.systemctl("restart")
+        assert service.drop_answered()["image_key"]
+    finally:
+        secret.write_text(SECRET)
+        secret.chmod(0o600)
+
+
+def test_a_move_to_that_is_not_opened(service: Service, config: Path) -> None:
+    """The daemon names that folder, and the line that the unit lacks."""
+    guest = service.guest
+    guest.bash("install -d -o larkdrop /srv/done")
+    config.write_text(
+        config.read_text().replace('"/srv/inbox"', '"/srv/inbox"\nafter_upload = "move"\nmove_to = "/srv/done"')
+    )
+    service.systemctl("restart")
+    place = service.drop()
+    wait_until(lambda: guest.events(service.unit, "recording_failed"), what="the trouble")
+    failed = guest.events(service.unit, "recording_failed")[-1]
+    assert failed["place"] == "/srv/done"
+    assert "ReadWritePaths=-/srv/done" in failed["hint"]
+    wait_until(lambda: "can't write: picture /srv/done" in service.status, what="STATUS to say so")
+    service.drop_in("[Service]\nReadWritePaths=-/srv/done\n")
+    service.systemctl("restart")
+    wait_until(lambda: not place.exists(), what="the move")
+    assert sidecar_of(guest.path("/srv/done") / place.name)
+
+
+def test_a_state_folder_that_is_removed(service: Service) -> None:
+    """It is noticed, said, and systemd begins anew with a fresh one."""
+    service.drop_in("[Service]\nRestartSec=100ms\n")
+    service.systemctl("restart")
+    pid = service.pid
+    service.guest.bash("rm -r /var/lib/larkdrop")
+    service.restarted_from(pid)
+    assert service.guest.events(service.unit, "state_gone")
+    assert service.drop_answered()["image_key"]
+    assert service.guest.path("/var/lib/larkdrop/keys.sqlite3").exists()
+
+
+def test_proxies_have_a_file(service: Service) -> None:
+    """The lines of /etc/larkdrop/env count, for the service and for check; a proxy is named without its password."""
+    guest = service.guest
+    file = guest.path("/etc/larkdrop/env")
+    file.write_text("ALL_PROXY=http://me:word@127.0.0.1:1\n")
+    file.chmod(0o600)
+    try:
+        service.systemctl("restart")
+        service.drop()
+        wait_until(
+            lambda: any("the proxy 127.0.0.1:1 refuses" in line for line in guest.log(service.unit)), what="a line"
+        )
+        assert "the proxy 127.0.0.1:1 refuses connections" in guest.bash(f"{CHECK} && exit 3 || test $? = 1")
+        assert "me:word" not in guest.run("journalctl", "-q")
+    finally:
+        file.unlink()
+        service.systemctl("restart")
+
+
+def test_a_unit_names_its_documentation(service: Service) -> None:
+    """The README that the install put on this machine."""
+    url = service.guest.show(service.unit, "Documentation")
+    assert url.startswith("file:///")
+    assert "# larkdrop" in service.guest.path(url.removeprefix("file://")).read_text()
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_analyze(service: Service, unit: str) -> None:
     """No unit has a fault that systemd knows of, and each is exposed by 1.5 at most."""
@@ -352,9 +492,11 @@ def test_upgrade_then_uninstall(service: Service) -> None:
     service.guest.bash(upgrade, folder=CHECKOUT)
     assert service.drop_answered()["image_key"]
     assert service.lark.calls["upload"] == calls + 1
-    service.guest.bash("systemctl stop larkdrop@shop; rm -rf /etc/systemd/system/larkdrop@shop.service.d")
+    service.guest.run("systemctl", "enable", "--now", "larkdrop@shop")
     service.guest.bash(uninstall)
+    assert "larkdrop" not in service.guest.run("systemctl", "list-units", "--all", "--plain", "larkdrop*")
     assert sidecar_of(place) == record
     left = service.guest.added("*larkdrop*")
     assert [path for path in left if not path.startswith(("/root/", "/srv/"))] == []
     assert "no such user" in service.guest.run("id", "larkdrop", check=False)
+    assert not service.guest.run("getent", "group", "larkdrop", check=False)

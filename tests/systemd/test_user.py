@@ -29,7 +29,9 @@ def bob(guest: Guest, sandbox: Sandbox) -> str:
         f'#!/bin/sh\nsed -i \'s|^app_id = .*|app_id = "cli_sandbox"\\nbase_url = "{sandbox.url}"|\' "$1"\n'
     )
     editor.chmod(0o755)
-    guest.bash(f"EDITOR=/home/bob/editor\n{install}", user="bob", folder=CHECKOUT_OF_BOB, stdin=SECRET)
+    said = guest.bash(f"EDITOR=/home/bob/editor\n{install}", user="bob", folder=CHECKOUT_OF_BOB, stdin=SECRET)
+    assert "✓ sign-in" in said
+    assert "✗" not in said
     return "bob"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,13 @@ from typing import get_args
 import click
 
 from larkdrop import config
+from larkdrop.commands import as_service
 from larkdrop.commands.options import config_option, json_option, print_json, shown
 from larkdrop.errors import ApiOffline, CallFault, ConfigError, LarkdropError, PictureFault
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
 from larkdrop.settings import Api, Settings, Watch
+from larkdrop.systemd import writable
 
 # Seconds by which a clock may be off before certificates and tokens are in danger.
 CLOCK = 300
@@ -42,17 +45,35 @@ class Finding:
 @config_option
 @json_option
 @click.option("--upload", "try_upload", is_flag=True, help="Also upload a picture of one pixel: a call of the quota.")
-def command(config_file: Path | None, *, as_json: bool, try_upload: bool) -> None:
+@click.option("--service", metavar="UNIT", help="Look as this systemd unit sees it: its user, sandbox and credentials.")
+@click.option("--user", is_flag=True, help="The unit is one of your own (systemctl --user).")
+def command(config_file: Path | None, *, as_json: bool, try_upload: bool, service: str | None, user: bool) -> None:
     """Tell whether everything is ready for uploads; exit 1 if something is not."""
+    if service:
+        if config_file:
+            raise click.UsageError("--service takes the config that the unit names; leave --config out.")
+        sys.exit(_as_service(service, user=user, as_json=as_json, try_upload=try_upload))
     try:
         settings = config.load(config_file)
     except ConfigError as error:
-        *others, last = error.problems or (error.message,)
+        *others, last = (error.message, *error.problems)
         problems = [Finding("config", ok=False, says=problem) for problem in others]
         _tell([*problems, Finding("config", ok=False, says=last, hint=error.hint)], as_json=as_json)
         sys.exit(error.exit_code)
-    read = Finding("config", ok=True, says=str(config.find(config_file) or "the environment alone"))
+    read = Finding("config", ok=True, says=str(config.find(config_file) or "the environment only"))
     sys.exit(0 if _tell(chain([read], look(settings, try_upload=try_upload)), as_json=as_json) else 1)
+
+
+def _as_service(unit: str, *, user: bool, as_json: bool, try_upload: bool) -> int:
+    ended = as_service.run(unit, ("check", "--json", *(["--upload"] if try_upload else [])), user=user)
+    try:
+        findings = [Finding(**finding) for finding in json.loads(ended.output)]
+    except ValueError:
+        said = " ".join(ended.errors.split()) or f"systemd could not start it ({ended.why})"
+        hint = f"Look at its lines: journalctl{' --user' if user else ''} -n 20 -u 'larkdrop-check-*'"
+        findings = [Finding(unit, ok=False, says=said, hint=hint)]
+    well = _tell(findings, as_json=as_json)
+    return 0 if well else ended.exit_code if ended.exit_code in {1, 78} else 1
 
 
 def _tell(findings: Iterable[Finding], *, as_json: bool) -> bool:
@@ -116,10 +137,12 @@ def _watched(watch: Watch) -> Iterator[Finding]:
 
 def _folder(what: str, path: Path) -> Finding:
     there = path
-    while not there.exists():
+    while not os.path.exists(there) and there != there.parent:
         there = there.parent
     if os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        return Finding(what, ok=True, says="can be used" if there == path else "will be made at the first start")
+        return Finding(what, ok=True, says="can be used" if there == path else "will be created")
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        return Finding(what, ok=False, says=f"{there} is read-only", hint=f"{writable(str(path))}.")
     return Finding(what, ok=False, says="can't be read and written", hint=f"Let this user read and write {there}.")
 
 

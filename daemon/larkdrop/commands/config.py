@@ -61,7 +61,7 @@ def _rows(part: BaseModel, name: str, origins: dict[tuple[str, ...], str]) -> di
             plain = str(value)
         source = origins.get((name, key), "")
         if name == "watch" and key in part.model_fields_set:
-            source = origins.get((name,), "")
+            source = origins.get((name,), "") or source
         if not source and key == "dir" and os.environ.get("STATE_DIRECTORY"):
             source = "$STATE_DIRECTORY"
         rows[key] = (plain, source or "default")

@@ -48,6 +48,8 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
             except FileExistsError:
                 sidecar.remove(there, free)
                 continue
+            except OSError as error:  # which names a file within the open folder
+                raise OSError(error.errno, error.strerror, str(target)) from error
             break
         os.fsync(there)
         _still(folder, name, read_as)

@@ -11,19 +11,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.util.wait import wait_for_read
 
 from larkdrop import __version__
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.progress import waiting
 from larkdrop.settings import Lark
+
+PROXIES = "Check base_url, and the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY."
+# The exceptions of requests, and of urllib3 where it is used without requests.
+UNUSABLE = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    urllib3.exceptions.LocationValueError,
+    urllib3.exceptions.ProxySchemeUnknown,
+)
+TIMED_OUT_CONNECTING = (requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError)
+TIMED_OUT = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
 
 # The platform's answers have a few hundred bytes; whatever is longer than this is none of them.
 LONGEST_ANSWER = 64 * 1024
@@ -73,7 +84,7 @@ class Reached:
 
     seconds: float  # that it took
     clock_ahead: float | None  # seconds by which this machine's clock is ahead, where the host tells
-    proxy: str | None  # the proxy's host
+    proxy: str  # ``host:port``, empty where there is none
 
 
 class Transport:
@@ -97,7 +108,7 @@ class Transport:
             with closing(response):
                 text = response.read(LONGEST_ANSWER, decode_content=True)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _fault(error) from error
+            raise self._fault(error) from error
         return Answer(response.status, response.headers, text)
 
     def reach(self) -> Reached:
@@ -108,14 +119,44 @@ class Transport:
             with session.head(self._settings.base_url, timeout=timeout, allow_redirects=False) as response:
                 date = response.headers.get("Date", "")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _fault(error) from error
-        proxy = requests.utils.select_proxy(self._settings.base_url, session.proxies)
+            raise self._fault(error) from error
         try:
             ahead = time.time() - parsedate_to_datetime(date).timestamp()
         except ValueError:
             ahead = None
-        host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname if proxy else None
-        return Reached(self._clock() - began, ahead, host)
+        return Reached(self._clock() - began, ahead, self.proxy)
+
+    @property
+    def proxy(self) -> str:
+        """The proxy to reach Lark through, ``host:port`` without user and password; empty where there is none."""
+        proxy = requests.utils.select_proxy(self._settings.base_url, self._session().proxies) or ""
+        return proxy.rpartition("@")[2].rpartition("//")[2].rstrip("/")
+
+    def _fault(self, error: Exception) -> LarkdropError:
+        """No answer, or half of one: whose fault by the exceptions' types, never by their text."""
+        causes = list(_causes(error))
+        through = f" through the proxy {self.proxy}" if self.proxy else ""
+        if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+            return SetupFault(
+                "the server's certificate can't be verified",
+                hint="Check base_url and this machine's clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE.",
+            )
+        if isinstance(error, requests.exceptions.InvalidSchema) and not find_spec("socks"):
+            return SetupFault(
+                f"the proxy {self.proxy} speaks SOCKS, for which the package PySocks is needed",
+                hint="Install it: pip install 'larkdrop[socks]'.",
+            )
+        if isinstance(error, UNUSABLE):
+            return SetupFault(f"base_url or the URL of the proxy can't be used{through}", hint=PROXIES)
+        refused = any(isinstance(cause, ConnectionRefusedError) for cause in causes)
+        if refused and self.proxy:
+            return MomentFault(f"the proxy {self.proxy} refuses connections", hint=PROXIES)
+        refused = refused or isinstance(error, urllib3.exceptions.NewConnectionError)
+        if isinstance(error, TIMED_OUT_CONNECTING) and not refused:
+            return MomentFault(f"no connection to Lark{through} within connect_timeout")
+        if isinstance(error, TIMED_OUT) and not refused:
+            return MomentFault(f"no answer from Lark{through} within read_timeout")
+        return MomentFault(f"the connection to Lark{through} failed ({type(causes[-1]).__name__})")
 
     def _line(self, path: str) -> _Line:
         """This thread's line to a path. requests settles it once, since Session.request() would for each call anew."""
@@ -128,7 +169,7 @@ class Transport:
             found = adapter.get_connection_with_tls_context(request, verify, session.proxies)
             pool = cast("urllib3.HTTPConnectionPool", found)
             adapter.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
-            pool.ConnectionCls = _SecureInTurn if pool.scheme == "https" else _InTurn
+            pool.ConnectionCls = _in_turn(cast("type[HTTPConnection]", pool.ConnectionCls))
             lines[path] = _Line(pool, adapter.request_url(request, session.proxies))
         return lines[path]
 
@@ -171,8 +212,9 @@ class _InTurn(HTTPConnection):
         return super().getresponse()
 
 
-class _SecureInTurn(_InTurn, HTTPSConnection):
-    pass
+def _in_turn(kind: type[HTTPConnection]) -> type[HTTPConnection]:
+    """Connections of this kind (HTTPS, through a SOCKS proxy, …) that mark their waits."""
+    return kind if issubclass(kind, _InTurn) else type(f"InTurn{kind.__name__}", (_InTurn, kind), {})
 
 
 @dataclass(frozen=True)
@@ -181,24 +223,6 @@ class _Line:
 
     pool: urllib3.HTTPConnectionPool
     target: str  # what stands in the request line
-
-
-def _fault(error: Exception) -> LarkdropError:
-    """No answer, or half of one: whose fault by the exceptions' types, never by their text."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return SetupFault(
-            "the server's certificate can't be verified",
-            hint="Check base_url and this machine's clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE.",
-        )
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return SetupFault("base_url or the proxy's URL can't be used", hint="Check base_url and HTTPS_PROXY.")
-    refused = isinstance(error, urllib3.exceptions.NewConnectionError)
-    if isinstance(error, requests.exceptions.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError) and not refused:
-        return MomentFault("no connection to Lark within connect_timeout")
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError) and not refused:
-        return MomentFault("no answer from Lark within read_timeout")
-    return MomentFault(f"the connection to Lark failed ({type(causes[-1]).__name__})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -210,4 +234,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(cause, BaseException) and cause not in seen:
             seen.append(cause)
             yield cause
-            stack += [cause.__context__, cause.__cause__, getattr(cause, "reason", None), *cause.args]
+            inner = [getattr(cause, name, None) for name in ("reason", "socket_err")]  # urllib3's, and PySocks'
+            stack += [cause.__context__, cause.__cause__, *inner, *cause.args]
