@@ -19,13 +19,12 @@ from selenium.webdriver.remote.webelement import WebElement
 from larkdrop.sandbox import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
-DRIVER = shutil.which("chromedriver")
 HOSTILE = "<img src=x onerror='document.title=1'>&\"</script>.png"
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1280,900",
 )  # fmt: skip
-pytestmark = pytest.mark.skipif(not DRIVER, reason="needs chromedriver")
+pytestmark = pytest.mark.needs("chromium", "chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def browser(made: Daemon) -> Iterator[Chrome]:
     options = ChromeOptions()
     for option in (*OPTIONS, f"--user-data-dir={made.home}/chromium"):
         options.add_argument(option)
-    with Chrome(options=options, service=Service(DRIVER)) as driver:
+    with Chrome(options=options, service=Service(shutil.which("chromedriver"))) as driver:
         yield driver
 
 
