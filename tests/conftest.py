@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from larkdrop.sandbox import Sandbox
-from tests.helpers import Daemon
+from tests.helpers import Daemon, lacking
 
 
 @pytest.fixture
@@ -42,6 +42,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked ``needs`` where this machine lacks something of it, and say what."""
+    if missing := lacking(*(need for mark in item.iter_markers("needs") for need in mark.args)):
+        pytest.skip(f"needs {', '.join(missing)}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

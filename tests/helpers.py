@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +25,19 @@ from larkdrop.sandbox import Sandbox
 T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "HEIC")
 ENDINGS = {"JPEG": "jpg", "TIFF": "tif"}
+CAP_SYS_ADMIN = 21
+
+
+def lacking(*needs: str) -> list[str]:
+    """Which of these this machine lacks: tools, files (absolute, also as patterns), or "root" (with all its powers)."""
+    return [need for need in needs if not _there(need)]
+
+
+def _there(need: str) -> bool:
+    if need == "root":  # root in a container may mount nothing
+        powers = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return os.geteuid() == 0 and bool(powers and int(powers[1], 16) >> CAP_SYS_ADMIN & 1)
+    return bool(glob.glob(need) if need.startswith("/") else shutil.which(need))
 
 pillow_heif.register_heif_opener()
 

@@ -9,7 +9,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -395,11 +394,9 @@ COMPLETE = {
 }
 
 
-@pytest.mark.parametrize("shell", COMPLETE)
+@pytest.mark.parametrize("shell", [pytest.param(shell, marks=pytest.mark.needs(shell)) for shell in COMPLETE])
 def test_completion(shell: str) -> None:
     """The script works in the shell itself: it completes a command."""
-    if not shutil.which(shell):
-        pytest.skip(f"needs {shell}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     words = [shell, *(["-f"] if shell == "zsh" else []), "-c", COMPLETE[shell]]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
@@ -469,7 +466,7 @@ def test_check_uploads_a_pixel(lark: Sandbox, make_daemon: MakeDaemon) -> None:
     assert lark.uploads[0].image_key in found["upload"]["says"]
 
 
-@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+@pytest.mark.needs("faketime")
 def test_check_compares_clocks(make_daemon: MakeDaemon) -> None:
     """A clock that is an hour off endangers certificates."""
     daemon = make_daemon()

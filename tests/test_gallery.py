@@ -15,35 +15,38 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 
 from larkdrop.sandbox import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
-DRIVER = shutil.which("chromedriver")
+LONG = f"{'a long name ' * 6}v2.png"
 HOSTILE = "<img src=x onerror='document.title=1'>&\"</script>.png"
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1280,900",
 )  # fmt: skip
-pytestmark = pytest.mark.skipif(not DRIVER, reason="needs chromedriver")
+pytestmark = pytest.mark.needs("chromium", "chromedriver")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """5,000 finished pictures of 40 contents, one of them with a hostile name."""
+    """5,000 finished pictures, upright and wide; one name is hostile, one is long, and one picture is gone."""
     home = tmp_path_factory.mktemp("gallery")
     with Sandbox() as lark:
         daemon = Daemon(home, lark, log={"level": "warning"})
-        contents = [picture(number, "JPEG", size=(320, 200)) for number in range(40)]
-        for number in range(4998):
+        contents = [picture(number, "JPEG", size=(800, 500) if number % 2 else (500, 800)) for number in range(40)]
+        for number in range(4996):
             daemon.drop(f"photo-{number:04}.jpg", contents[number % 40])
         (daemon.inbox / HOSTILE).parent.mkdir()
         daemon.drop(HOSTILE, picture(50))
-        daemon.drop("gone.png", picture(51))
+        for number, name in enumerate(("gone.png", "soon-gone.png", LONG)):
+            daemon.drop(name, picture(51 + number, size=(800, 500)))
         assert daemon.once().returncode == 0
         (daemon.inbox / "gone.png").unlink()
         page = home / "gallery.html"
-        subprocess.run(daemon.command("gallery", "--output", str(page)), check=True, timeout=60)
+        subprocess.run(daemon.command("gallery", "--output", str(page)), check=True, timeout=100)
+        (daemon.inbox / "soon-gone.png").unlink()
         yield daemon
 
 
@@ -53,7 +56,7 @@ def browser(made: Daemon) -> Iterator[Chrome]:
     options = ChromeOptions()
     for option in (*OPTIONS, f"--user-data-dir={made.home}/chromium"):
         options.add_argument(option)
-    with Chrome(options=options, service=Service(DRIVER)) as driver:
+    with Chrome(options=options, service=Service(shutil.which("chromedriver"))) as driver:
         yield driver
 
 
@@ -67,7 +70,7 @@ def page(browser: Chrome, made: Daemon) -> Chrome:
 
 def shown(page: Chrome) -> list[WebElement]:
     """The pictures that are not filtered away."""
-    return page.find_elements(By.CSS_SELECTOR, "li button")
+    return page.find_elements(By.CSS_SELECTOR, "li .open")
 
 
 def clipboard(page: Chrome) -> Any:
@@ -99,26 +102,106 @@ def test_thumbnails_come_as_they_are_needed(page: Chrome) -> None:
     assert page.execute_script(images) < 200
     cards = "window.scrollTo(0, document.body.scrollHeight); return document.querySelectorAll('li').length"
     wait_until(lambda: page.execute_script(cards) == 5000, what="the last picture")
-    widths = "return [...document.querySelectorAll('.picture img')].filter(image => image.naturalWidth === 160).length"
+    widths = "return [...document.querySelectorAll('.picture img')].filter(image => image.naturalWidth === 320).length"
     seen = page.execute_script(widths)
     assert wait_until(lambda: page.execute_script(widths) >= seen > 100, what="thumbnails where one scrolled")
 
 
-def test_a_click_copies_the_key(page: Chrome, made: Daemon) -> None:
-    """And so does Enter; a screen reader is told."""
+def test_upright_and_wide_pictures_in_even_frames(page: Chrome) -> None:
+    """Each frame is the same square, and no picture is cut, stretched or less sharp than two pixels a point."""
+    page.find_element(By.ID, "filter").send_keys("photo-")
+    wait_until(lambda: len(page.find_elements(By.CSS_SELECTOR, "li img")) > 12, what="the first thumbnails")
+    frames = """return [...document.querySelectorAll('li img')].slice(0, 12).map(image => {
+        const frame = image.closest('.picture').getBoundingClientRect(), shown = image.getBoundingClientRect();
+        return [frame.width, frame.height, frame.width - shown.width, frame.height - shown.height,
+                shown.width / shown.height * image.naturalHeight / image.naturalWidth,
+                image.naturalWidth / shown.width];
+    })"""
+    made = wait_until(
+        lambda: got if all(all(frame) for frame in (got := page.execute_script(frames))) else None,
+        what="decoded thumbnails",
+    )
+    assert len({(round(width), round(height)) for width, height, *_ in made}) == 1
+    for width, height, beside, above, ratio, sharpness in made:
+        assert width == pytest.approx(height, abs=1)
+        assert min(beside, above) >= 8
+        assert ratio == pytest.approx(1, abs=0.02)
+        assert sharpness >= 1.95
+
+
+def test_a_long_name_is_shortened_in_the_middle(page: Chrome) -> None:
+    """Its end stays in sight."""
+    page.find_element(By.ID, "filter").send_keys("long name")
+    (card,) = shown(page)
+    start, ending = card.find_elements(By.CSS_SELECTOR, ".name .middle > *")
+    cut = "return arguments[0].scrollWidth > arguments[0].clientWidth"
+    assert [page.execute_script(cut, part) for part in (start, ending)] == [True, False]
+    assert ending.text == "me v2.png"
+    assert ending.location["x"] + ending.size["width"] <= card.location["x"] + card.size["width"]
+
+
+def test_by_date_and_by_name(page: Chrome) -> None:
+    """A group a day while sorted by date, one list by name."""
+    names = "return [...document.querySelectorAll('li .name')].slice(0, 3).map(name => name.textContent)"
+    order = Select(page.find_element(By.ID, "order"))
+    newest = page.execute_script(names)
+    day, *_ = page.find_elements(By.TAG_NAME, "h2")
+    assert "2" in day.text
+    assert "pictures" in day.text
+    order.select_by_value("oldest")
+    assert page.execute_script(names) != newest
+    order.select_by_value("name")
+    page.find_element(By.ID, "filter").send_keys("photo-")
+    assert page.execute_script(names) == ["photo-0000.jpg", "photo-0001.jpg", "photo-0002.jpg"]
+    assert not page.find_elements(By.TAG_NAME, "h2")
+
+
+def test_a_larger_view(page: Chrome, made: Daemon) -> None:
+    """Enter opens the picture itself, arrows turn pages, its key can be copied, Escape leads back to where one is."""
+    Select(page.find_element(By.ID, "order")).select_by_value("name")
+    page.find_element(By.ID, "filter").send_keys("photo-000", Keys.TAB, Keys.TAB, Keys.ENTER)
+    view = page.find_element(By.ID, "view")
+    assert view.get_property("open")
+    wide = "const image = document.querySelector('#large img'); return image && image.naturalWidth"
+    wait_until(lambda: page.execute_script(wide) == 500, what="the picture itself")
+    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    wait_until(lambda: page.execute_script(wide) == 800, what="the next picture")
+    assert page.find_element(By.ID, "title").text == "photo-0001.jpg"
+    page.find_element(By.ID, "key").click()
+    record = sidecar_of(made.inbox / "photo-0001.jpg")
+    assert record
+    wait_until(lambda: clipboard(page) == record["image_key"], what="the key in the clipboard")
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not view.get_property("open")
+    focused = "return document.activeElement.getAttribute('aria-label') || ''"
+    wait_until(lambda: "photo-0001.jpg" in page.execute_script(focused), what="the focus back on the picture")
+
+
+def test_a_larger_view_of_what_went_since(page: Chrome) -> None:
+    """The thumbnail, and a line that says so."""
+    page.find_element(By.ID, "filter").send_keys("soon-gone")
+    (card,) = shown(page)
+    card.click()
+    wait_until(lambda: "thumbnail" in page.find_element(By.ID, "note").text, what="the line")
+    assert "data:image" in (page.find_element(By.CSS_SELECTOR, "#large img").get_attribute("src") or "")
+
+
+def test_a_click_on_the_key_copies_it(page: Chrome, made: Daemon) -> None:
+    """And so does the key c on the picture; a screen reader is told."""
     record = sidecar_of(made.inbox / "photo-0007.jpg")
     assert record
     page.find_element(By.ID, "filter").send_keys("photo-0007")
-    (card,) = shown(page)
-    assert record["image_key"] in (card.get_attribute("aria-label") or "")
-    card.click()
+    key = page.find_element(By.CSS_SELECTOR, "li .key")
+    assert record["image_key"] in (key.get_attribute("aria-label") or "")
+    key.click()
     wait_until(lambda: clipboard(page) == record["image_key"], what="the key in the clipboard")
     assert page.find_element(By.ID, "said").get_attribute("textContent") == "Copied the key of photo-0007.jpg"
     other = sidecar_of(made.inbox / "photo-0008.jpg")
     assert other
     field = page.find_element(By.ID, "filter")
     field.clear()
-    field.send_keys("photo-0008", Keys.TAB, Keys.ENTER)
+    field.send_keys("photo-0008", Keys.TAB, Keys.TAB)
+    page.switch_to.active_element.send_keys("c")
     wait_until(lambda: clipboard(page) == other["image_key"], what="the other key in the clipboard")
 
 
@@ -136,17 +219,18 @@ def test_a_hostile_name_is_only_a_name(page: Chrome) -> None:
     """It is shown as it is, and nothing of it runs."""
     page.find_element(By.ID, "filter").send_keys("onerror")
     (card,) = shown(page)
-    assert card.find_element(By.CLASS_NAME, "name").text == HOSTILE
+    assert card.find_element(By.CLASS_NAME, "name").get_property("textContent") == HOSTILE
     assert page.title == "larkdrop"
     assert not page.find_elements(By.CSS_SELECTOR, "img[src=x]")
 
 
 def test_a_picture_that_is_gone_keeps_its_key(page: Chrome) -> None:
-    """Without a thumbnail, but with its name and key."""
-    page.find_element(By.ID, "filter").send_keys("gone.png")
+    """Its name stands in the place of a thumbnail, and its key can be copied."""
+    page.find_element(By.ID, "filter").send_keys("inbox/gone.png")
     (card,) = shown(page)
     assert not card.find_elements(By.TAG_NAME, "img")
-    assert card.find_element(By.CLASS_NAME, "key").text
+    assert card.find_element(By.CLASS_NAME, "bare").text == "gone.png\nno longer there"
+    assert page.find_element(By.CSS_SELECTOR, "li .key").text
 
 
 def test_light_and_dark(page: Chrome) -> None:
@@ -168,6 +252,7 @@ def test_nothing_is_fetched(page: Chrome, made: Daemon) -> None:
         )
         == 0
     )
+    assert "img-src data: file:;" in (made.home / "gallery.html").read_text()
     assert "http" not in (made.home / "gallery.html").read_text().replace("http-equiv", "")
 
 

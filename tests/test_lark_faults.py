@@ -145,15 +145,16 @@ def test_a_held_gate_opens_by_itself_without_pictures(lark: Sandbox, make_daemon
 
 
 def test_an_unknown_code_is_said_loudly_and_retried(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
-    """Once at level error, with code and log id."""
+    """Once at level error, with code and log id, however many pictures meet it and however often they are retried."""
     lark.faults.unknown = 1.0
     with make_daemon() as daemon:
-        path = daemon.drop("a.png", picture(1))
-        (said,) = wait_until(lambda: daemon.events("unknown_code"))
-        assert (said["level"], said["code"]) == ("error", 424242)
+        paths = [daemon.drop(f"{n}.png", picture(n)) for n in range(4)]
+        wait_until(lambda: len(daemon.events("unknown_code")) > len(paths), what="a retry")
+        (said,) = [event for event in daemon.events("unknown_code") if event["level"] == "error"]
+        assert said["code"] == 424242
         assert said["log_id"]
         lark.faults.unknown = 0.0
-        all_uploaded(daemon, [path], lark)
+        all_uploaded(daemon, paths, lark)
 
 
 # Pauses after a refused call are 60 times the first and 12 times the longest of these: under 0.2 s.

@@ -83,7 +83,7 @@ class Worker:
         self._in_flight = InFlight(settings.upload.workers, make_room=recorder.keep_all, hand_back=queue.soon)
         self._budget = Budget(MOST_BYTES)
         self._log = structlog.get_logger()
-        self._said: OrderedDict[object, None] = OrderedDict()
+        self._said: OrderedDict[object, object] = OrderedDict()
         self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
 
     @property
@@ -340,8 +340,8 @@ class Worker:
 
     def _say(self, key: object, level: str, event: str, **fields: object) -> None:
         """Say something once for ``key``, and at the level debug after that."""
-        again = key in self._said
-        self._said[key] = None
+        first = object()
+        again = self._said.setdefault(key, first) is not first  # in one step: of two workers, one is the first
         if len(self._said) > MOST_SAID:
             self._said.popitem(last=False)
         getattr(self._log, "debug" if again else level)(event, **fields)

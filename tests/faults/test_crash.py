@@ -22,7 +22,7 @@ from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_un
 
 MANY = {"requests_per_second": 10_000, "requests_per_minute": 600_000}
 SEED = int(os.environ.get("FAULT_SEED", "20261123"))
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and sysctls need root")
+needs_root = pytest.mark.needs("root", "mount")
 
 
 @contextmanager

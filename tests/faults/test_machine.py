@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -17,15 +17,13 @@ from larkdrop.sandbox import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
 NOBODY = 65534
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-needs_setpriv = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("setpriv"), reason="dropping root's powers needs root and setpriv"
-)
+FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
+needs_setpriv = pytest.mark.needs("root", "setpriv")
 # Root without the power to pass over permissions.
 POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner")
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="the library libfaketime isn't installed")
+@pytest.mark.needs(FAKETIME)
 @pytest.mark.parametrize("jump", ["+3d", "-3d"])
 def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, jump: str) -> None:
     """Days forward or back, while it runs and pictures wait: all go, none half, none rejected, none twice."""
@@ -35,7 +33,7 @@ def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_
     content = picture(500, "JPEG", noise=4000)
     early = daemon.drop("early.tif", picture(1, "TIFF"))
     daemon.start(
-        LD_PRELOAD=str(FAKETIME), FAKETIME_TIMESTAMP_FILE=str(offset), FAKETIME_NO_CACHE="1", NO_FAKE_STAT="1",
+        LD_PRELOAD=glob.glob(FAKETIME)[0], FAKETIME_TIMESTAMP_FILE=str(offset), FAKETIME_NO_CACHE="1", NO_FAKE_STAT="1",
         FAKETIME_DONT_FAKE_MONOTONIC="1",
     )  # fmt: skip
     with (daemon.inbox / "slow.jpg").open("wb", buffering=0) as file:
@@ -53,7 +51,7 @@ def test_the_clock_jumps(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_
     assert len(lark.uploads) == len(daemon.results()) == 5
 
 
-@pytest.mark.skipif(not shutil.which("prlimit"), reason="needs prlimit")
+@pytest.mark.needs("prlimit")
 def test_few_open_files(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """Thousands of sidecars that can be written at once are not all opened at once."""
     daemon = make_daemon(upload={"workers": 4})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def test_remote_ones_do_not(kind: str) -> None:
     assert not reports_changes(kind)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.needs("root", "mount")
 def test_the_type_of_a_real_mount(tmp_path: Path) -> None:
     """The innermost mount decides, also behind a name with a space."""
     place = tmp_path / "with space"

@@ -334,6 +334,7 @@ def test_a_refused_connection() -> None:
         token_client(port).upload(picture(1), "message")
 
 
+@pytest.mark.needs("openssl")
 def test_tls_is_verified(tmp_path: Path) -> None:
     """A certificate that nobody vouches for is the set-up's fault; no secret is sent."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"

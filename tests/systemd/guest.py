@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Self
 
-from tests.helpers import wait_until
+from tests.helpers import lacking, wait_until
 
 PROJECT = Path(__file__).parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
@@ -26,10 +25,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def why_not() -> str:
     """Why no guest can be booted here, or nothing."""
-    if os.geteuid() != 0:
-        return "needs root"
-    missing = [tool for tool in ("unshare", "nsenter", "pivot_root") if not shutil.which(tool)]
-    missing += [] if Path("/lib/systemd/systemd").exists() else ["systemd"]
+    missing = lacking("root", "unshare", "nsenter", "pivot_root", "/lib/systemd/systemd")
     return f"needs {', '.join(missing)}" if missing else ""
 
 

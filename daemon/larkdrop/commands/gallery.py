@@ -21,8 +21,8 @@ from larkdrop.commands.options import config_option, shown
 from larkdrop.index import File
 
 PAGE = Path(__file__).with_name("gallery.html")
-# Pixels of a thumbnail's longer side; 160 are 2 to 4 kB.
-SIDE = 160
+# Pixels of a thumbnail's longer side: sharp on a screen of two pixels a point; 2 to 10 kB.
+SIDE = 320
 # Pixels past which only a JPEG is opened, since that alone can be decoded small.
 LARGE = 40_000_000
 
@@ -36,9 +36,10 @@ LARGE = 40_000_000
 @click.option("--limit", type=click.IntRange(1), default=5000, show_default=True, help="The newest ones, this many.")
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool) -> None:
-    """Make one page of all uploaded images: look, filter, click to copy a key.
+    """Make one page of all uploaded images: look, filter, sort, enlarge, copy keys.
 
-    The page holds everything in itself: it can be mailed, and works without a network.
+    The page holds its thumbnails and keys in itself: it can be mailed, and works without a network. Enlarged, a picture
+    is read from where it is on this machine, and shown as its thumbnail anywhere else.
     """
     settings = config.load(config_file, signs_in=False)
     watch = answers.watch_of(settings, os.path.realpath(output))
@@ -47,7 +48,7 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
     with answers.index_of(settings) as index:
         files = list(index.files(status="uploaded"))[: -limit - 1 : -1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        thumbs: Iterator[str] = pool.map(thumbnail, (file.path if file.place is None else file.place for file in files))
+        thumbs: Iterator[str] = pool.map(thumbnail, map(_place, files))
         if sys.stderr.isatty():
             thumbs = iter(track(thumbs, "pictures", len(files), transient=True))
         pictures = [_entry(file, thumb) for file, thumb in zip(files, thumbs, strict=True)]
@@ -57,14 +58,24 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
         output.write_text(PAGE.read_text(encoding="utf-8").replace("@DATA@", data), encoding="utf-8")
     except OSError as error:
         raise click.FileError(str(output), error.strerror or "") from error
-    click.echo(f"{len(pictures):,} pictures in {shown(str(output))}")
+    click.echo(f"{len(pictures):,} {'picture' if len(pictures) == 1 else 'pictures'} in {shown(str(output))}")
     if open_it:
         click.launch(str(output.absolute()))
 
 
 def _entry(file: File, thumb: str) -> dict[str, Any]:
     name = os.path.relpath(file.path, file.watch)
-    return {"name": name, "path": file.path, "at": file.at, "size": file.size, "key": file.image_key, "thumb": thumb}
+    place = _place(file)
+    original = Path(place).as_uri() if os.path.isfile(place) else ""
+    return {
+        "name": name, "path": file.path, "at": file.at, "size": file.size, "key": file.image_key, "thumb": thumb,
+        "original": original,
+    }  # fmt: skip
+
+
+def _place(file: File) -> str:
+    """Where the picture is now; empty where it was deleted."""
+    return file.path if file.place is None else file.place
 
 
 def thumbnail(path: str) -> str:
@@ -78,7 +89,7 @@ def thumbnail(path: str) -> str:
             image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
             upright = ImageOps.exif_transpose(image)
             out = io.BytesIO()
-            upright.convert("RGBA" if upright.has_transparency_data else "RGB").save(out, "WEBP", quality=60, method=2)
+            upright.convert("RGBA" if upright.has_transparency_data else "RGB").save(out, "WEBP", quality=50, method=2)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return ""
     return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
