@@ -237,20 +237,19 @@ class DropQueue:
     def counts_of(self, watch: Watch) -> Counts:
         """How many paths of one folder are where."""
         with self._changed:
-            ready, fresh, calls, backlog, backoff, working = (
-                sum(job.drop.watch == watch for job in jobs)
-                for jobs in (
-                    self._ready.values(), self._fresh, self._calls, self._backlog.values(), self._in_backoff.values(),
-                    self._working.values(),
-                )
-            )  # fmt: skip
-            return Counts(ready + fresh + calls, backlog, backoff, working)
+            first = chain(self._ready.values(), self._fresh, self._calls)
+            lanes = (first, self._backlog.values(), self._in_backoff.values(), self._working.values())
+            return Counts(*(sum(job.drop.watch == watch for job in jobs) for jobs in lanes))
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""
         with self._changed:
-            lanes = (self._fresh.jobs, self._calls.jobs, self._backlog.jobs, self._in_backoff, self._working)
-            return tuple(job for lane in lanes for job in lane.values())
+            return tuple(self._all())
+
+    def every(self, condition: Callable[[Job], bool]) -> bool:
+        """Whether a condition holds for every job that is not done."""
+        with self._changed:
+            return all(map(condition, self._all()))
 
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
@@ -379,6 +378,10 @@ class DropQueue:
         waits += [self._pace.delay(fresh=False)] if self._backlog else []
         wait = min(waits, default=math.inf)
         return None if wait == math.inf else max(wait, SOON)
+
+    def _all(self) -> Iterator[Job]:
+        first = chain(self._ready.values(), self._fresh, self._calls)
+        return chain(first, self._backlog.values(), self._in_backoff.values(), self._working.values())
 
     def _holds(self, path: str) -> bool:
         return any(path in lane for lane in self._lanes)

@@ -249,7 +249,7 @@ class Service:
             return True
         if len(self._settle):
             return False
-        return all(self._is_stuck(job) for job in self._queue.jobs())
+        return self._queue.every(self._is_stuck)
 
     def _is_stuck(self, job: Job) -> bool:
         """Whether only what larkdrop may not write keeps a file from being done."""

@@ -79,7 +79,7 @@ class Worker:
         self._backoff = backoff
         upload = settings.upload
         self._long_backoff = Backoff(upload.backoff_initial * REFUSED_INITIAL, upload.backoff_max * REFUSED_MOST)
-        self._uploaded_at = 0.0  # monotonic seconds of the last upload that succeeded
+        self._uploaded_at = 0.0  # monotonic seconds at which the last upload that succeeded began
         self._in_flight = InFlight(settings.upload.workers, make_room=recorder.keep_all, hand_back=queue.soon)
         self._budget = Budget(MOST_BYTES)
         self._log = structlog.get_logger()
@@ -248,6 +248,7 @@ class Worker:
     def _upload(self, job: Job, ticket: Ticket, read: Picture) -> Uploaded:
         """One call, and what it teaches the pace. Raises whose fault it was."""
         job.calls += 1
+        began = time.monotonic()
         try:
             answered = self._client.upload(read.content, job.drop.watch.image_type)
         except PictureFault as fault:
@@ -259,7 +260,7 @@ class Worker:
                 message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
                 raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
             raise
-        self._uploaded_at = time.monotonic()
+        self._uploaded_at = max(self._uploaded_at, began)
         self._succeeded(ticket)
         return answered
 
