@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -97,6 +98,57 @@ def test_15_kills_through_500_pictures(lark: Sandbox, make_daemon: Callable[...,
     assert not [name for name in os.listdir(daemon.inbox) if name.startswith(".larkdrop-")]
     recorded = [line["image_key"] for line in daemon.results() if line["event"] == "uploaded"]
     assert len(recorded) == len(set(recorded)) <= 500
+
+
+@pytest.mark.kills
+@pytest.mark.timeout(0)
+def test_a_thousand_kills(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """KILLS of them, at random moments, while pictures are kept, moved and deleted: the promise holds in the end."""
+    unlimited(lark)
+    lark.faults.delay = 0.02
+    dice = random.Random(SEED)
+    workers, kills, done = 8, int(os.environ.get("KILLS", "1000")), tmp_path / "done"
+    ways = ("keep", "move", "delete")
+    for way in ways:
+        (tmp_path / "inbox" / way).mkdir(parents=True)
+    watch = [
+        {"path": tmp_path / "inbox" / way, "after_upload": way} | ({"move_to": done} if way == "move" else {})
+        for way in ways
+    ]
+    daemon = make_daemon(lark={"base_url": lark.url, **MANY}, upload={"workers": workers}, watch=watch)
+    contents: dict[Path, str] = {}
+
+    def drop(count: int) -> None:
+        for number in range(len(contents), len(contents) + count):
+            content = picture(number)
+            path = daemon.drop(f"{ways[number % 3]}/{number}.png", content)
+            contents[path] = hashlib.sha256(content).hexdigest()
+
+    drop(100)
+    for _ in range(kills):
+        daemon.start(ready=False)
+        target = len(lark.uploads) + dice.randrange(1, 15)
+        wait_until(lambda target=target: daemon.process_ended() or len(lark.uploads) >= target)  # type: ignore[misc]
+        drop(16)
+        time.sleep(dice.uniform(0, 0.05))  # no wait for anything: the moment of the kill is a matter of chance
+        daemon.kill()
+    with daemon:
+        wait_until(lambda: {line["path"] for line in daemon.results()} == set(map(str, contents)), 600)
+        wait_until(lambda: not list(daemon.inbox.glob("[md]*/*.png")), 600)
+        wait_until(lambda: all(sidecar_of(path) for path in contents if path.parent.name == "keep"), 600)
+        assert daemon.stop() == 0
+    given = {(made.sha256, made.image_key) for made in lark.uploads}
+    for path, sha256 in contents.items():
+        place = done / path.name if path.parent.name == "move" else path
+        assert place.exists() == (path.parent.name != "delete")
+        beside = sidecar_of(place) or {}
+        assert beside["sha256"] == sha256
+        assert (sha256, beside["image_key"]) in given
+        assert path.parent.name == "delete" or hashlib.sha256(place.read_bytes()).hexdigest() == sha256
+    again = len(lark.uploads) - len(contents)
+    assert again <= workers * kills
+    assert not list(tmp_path.rglob(".larkdrop-*"))
+    print(f"seed {SEED}: {kills} kills, {len(contents)} pictures, {again} answers lost and asked for again")
 
 
 @needs_root

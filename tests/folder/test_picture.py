@@ -81,3 +81,12 @@ def test_no_folder_on_the_way_may_be_a_link(tmp_path: Path) -> None:
         assert name == "x.png"
     with pytest.raises(NotAFile), picture.parent_of(str(root), f"{root}/gone/x.png"):
         pass
+
+
+def test_what_is_read_is_on_the_disk(folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave an empty file beside a record of its content."""
+    (tmp_path / "a").write_bytes(b"GIF89a content")
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda file: synced.append(os.fstat(file).st_ino))
+    picture.read(folder, "a", 100)
+    assert synced == [(tmp_path / "a").stat().st_ino]
