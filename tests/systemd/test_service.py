@@ -338,6 +338,7 @@ def test_check_looks_as_the_service_does(service: Service, config: Path) -> None
     said = guest.bash(f"{CHECK} && exit 3 || test $? = 78")
     assert "can't be opened (Permission denied)" in said
     config.write_text(config.read_text().replace('"/srv/closed/inbox"', '"/srv/closed"'))
+    service.drop_in("[Service]\nReadWritePaths=-/srv/closed\n")
     assert "✗ folder /srv/closed: can't be read and written" in guest.bash(f"{CHECK} && exit 3 || test $? = 1")
     config.write_text(config.read_text().replace('"/srv/closed"', '"/home/larkdrop/inbox"'))
     assert "ProtectHome=" in guest.bash(f"{CHECK} && exit 3 || test $? = 78")
