@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,23 +23,58 @@ def larkdrop(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
-def test_the_demo_shows_the_whole_way() -> None:
-    """Every key as it comes, the rejection, where everything is, and what to do next."""
-    ended = larkdrop("demo")
+def demo(*program: str, temp: Path) -> tuple[str, Path]:
+    """What a demo prints, and its folder, which lies in ``temp``."""
+    environment = {**os.environ, "TMPDIR": str(temp)}
+    ended = subprocess.run([*program, "demo"], capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert ended.returncode == 0, ended.stderr
     home = re.search(r"watches (\S+)/inbox", ended.stdout)
     assert home
-    try:
-        assert len(re.findall(r"✓ .*\(uploaded\)", ended.stdout)) == 7
-        assert len(re.findall(r"✓ .*\(reused\)", ended.stdout)) == 1
-        assert "not-a-picture.png    rejected: this is not a supported image format" in ended.stdout
-        assert "local sandbox" in ended.stdout
-        assert "results.jsonl" in ended.stdout
-        assert '"image_key": "' in ended.stdout
-        assert "larkdrop check, then larkdrop run" in ended.stdout
-        assert len(list(Path(home[1], "inbox").glob("*.lark.json"))) == 9
-    finally:
-        shutil.rmtree(home[1])
+    return ended.stdout, Path(home[1])
+
+
+def test_the_demo_shows_the_whole_way(tmp_path: Path) -> None:
+    """Every key as it comes, the rejection, where everything is, and what to do next."""
+    said, home = demo(sys.executable, "-m", "larkdrop", temp=tmp_path)
+    assert len(re.findall(r"✓ .*\(uploaded\)", said)) == 7
+    assert len(re.findall(r"✓ .*\(reused\)", said)) == 1
+    assert "not-a-picture.png    rejected: this is not a supported image format" in said
+    assert "local sandbox" in said
+    assert "results.jsonl" in said
+    assert '"image_key": "' in said
+    assert f"{sys.executable} -m larkdrop check, then" in said
+    assert len(list((home / "inbox").glob("*.lark.json"))) == 9
+
+
+def test_the_demo_ends_with_commands_that_work_as_typed(tmp_path: Path) -> None:
+    """However it was started: by a path as in the README, or by name from PATH."""
+    program = str(Path(sys.executable).parent / "larkdrop")
+    said, _ = demo(program, temp=tmp_path)
+    for line in ("status --config", "config --example >"):
+        (typed,) = re.findall(rf"(\S*larkdrop {line} [^\s,]+)", said)
+        assert typed.startswith(program)
+        ended = subprocess.run(typed, shell=True, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert "not found" not in ended.stderr
+        assert ended.returncode in {0, 1}, ended.stderr
+    assert (tmp_path / "config.toml").read_text().startswith("#")
+
+
+def test_a_demo_removes_what_an_earlier_one_left(tmp_path: Path) -> None:
+    """It says so, and touches no folder without its mark, also behind a link."""
+    other, linked = tmp_path / "larkdrop-demo-mine", tmp_path / "elsewhere"
+    for folder in (other, linked):
+        folder.mkdir()
+        (folder / "precious").touch()
+    (tmp_path / "larkdrop-demo-link").symlink_to(linked)
+    first_said, first = demo(sys.executable, "-m", "larkdrop", temp=tmp_path)
+    assert "next demo removes this folder" in first_said
+    (linked / next(first.glob(".made-by-*")).name).touch()
+    second_said, second = demo(sys.executable, "-m", "larkdrop", temp=tmp_path)
+    assert f"Removed {first}" in second_said
+    assert not first.exists()
+    assert second.exists()
+    assert (other / "precious").exists()
+    assert (linked / "precious").exists()
 
 
 def test_version_and_help() -> None:

@@ -117,10 +117,9 @@ def test_upright_and_wide_pictures_in_even_frames(page: Chrome) -> None:
                 shown.width / shown.height * image.naturalHeight / image.naturalWidth,
                 image.naturalWidth / shown.width];
     })"""
-    made = wait_until(
-        lambda: got if all(all(frame) for frame in (got := page.execute_script(frames))) else None,
-        what="decoded thumbnails",
-    )
+    decoded = "return [...document.querySelectorAll('li img')].slice(0, 12).every(image => image.naturalWidth)"
+    wait_until(lambda: page.execute_script(decoded), what="decoded thumbnails")
+    made = page.execute_script(frames)
     assert len({(round(width), round(height)) for width, height, *_ in made}) == 1
     for width, height, beside, above, ratio, sharpness in made:
         assert width == pytest.approx(height, abs=1)

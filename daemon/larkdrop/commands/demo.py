@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shlex
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -34,10 +38,14 @@ settle_seconds = 0.5
 dir = "state"
 """
 NEXT = """\
-That was a local sandbox on this machine: these keys mean nothing to the real Lark. To use the real one:
+That was a local sandbox on this machine: these keys mean nothing to the real Lark. Look around in what it left:
+  {larkdrop} status --config {config}
+The next demo removes this folder. To use the real Lark:
   1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot and grant im:resource.
-  2. larkdrop config --example > config.toml, and put app_id, app_secret and your folder into it.
-  3. larkdrop check, then larkdrop run."""
+  2. {larkdrop} config --example > config.toml, and put app_id, app_secret and your folder into it.
+  3. {larkdrop} check, then {larkdrop} run."""
+# The name of the file that marks a folder as a demo's, and the beginning of such a folder's name.
+MARK, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
 
 
 @click.command(epilog="Example: larkdrop demo")
@@ -47,7 +55,9 @@ def command() -> None:
         from larkdrop.sandbox import Sandbox  # noqa: PLC0415 - an optional extra
     except ModuleNotFoundError as missing:
         raise click.ClickException(f"the sandbox needs {missing.name}: pip install 'larkdrop[sandbox]'.") from missing
-    home = Path(tempfile.mkdtemp(prefix="larkdrop-demo-"))
+    _remove_older()
+    home = Path(tempfile.mkdtemp(prefix=PREFIX))
+    (home / MARK).write_text(str(os.getpid()))
     inbox, results = home / "inbox", home / "state" / "results.jsonl"
     inbox.mkdir()
     with Sandbox() as sandbox:
@@ -68,7 +78,36 @@ def command() -> None:
             daemon.wait(30)
     sidecar = inbox / name_for(pictures[0])
     click.echo(f"\nBeside each picture stands its sidecar, such as {sidecar}:\n{sidecar.read_text().rstrip()}")
-    click.echo(f"\nEvery outcome is a line in {results}, such as:\n{results.read_text().splitlines()[0]}\n\n{NEXT}")
+    click.echo(f"\nEvery outcome is a line in {results}, such as:\n{results.read_text().splitlines()[0]}\n")
+    click.echo(NEXT.format(larkdrop=_as_typed(), config=shlex.quote(str(config))))
+
+
+def _as_typed() -> str:
+    """The command by which a person starts larkdrop again from here, as this one was started."""
+    program = sys.argv[0]
+    if os.path.basename(program) == "__main__.py":  # python -m larkdrop
+        return f"{shlex.quote(sys.executable)} -m larkdrop"
+    found = shutil.which("larkdrop")
+    return "larkdrop" if found and os.path.samefile(found, program) else shlex.quote(program)
+
+
+def _remove_older() -> None:
+    """Remove the folders that earlier demos of this user left, and nothing else."""
+    for home in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            mark = os.lstat(home / MARK)
+            ours = not home.is_symlink() and home.stat().st_uid == mark.st_uid == os.getuid()
+            if ours and stat.S_ISREG(mark.st_mode) and not _runs((home / MARK).read_text()):
+                shutil.rmtree(home)
+                click.echo(f"Removed {home}, which an earlier demo left.")
+        except OSError:
+            continue
+
+
+def _runs(pid: str) -> bool:
+    """Whether the demo that wrote its process id still runs."""
+    running = Path("/proc", pid, "cmdline")
+    return pid.isdigit() and running.exists() and b"demo" in running.read_bytes()
 
 
 def draw(inbox: Path) -> Iterator[str]:
