@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice
+from pathlib import Path
 
 import structlog
 
@@ -152,6 +153,7 @@ class Recorder:
                 lane.changed.notify_all()
             if not taken:
                 return
+            news = [order.entry for order in taken if not order.entry.logged]
             self.keep_all()
             with aside:
                 self._each_or_all(taken, self._append)
@@ -159,6 +161,8 @@ class Recorder:
                 while some := list(islice(together, MOST_TOGETHER)):
                     self._each_or_all(some, partial(self._stand_beside, where))
                     step()
+            with self._lock:
+                self.outcomes.update(entry.record.event for entry in news if entry.logged)
             for order in taken:
                 order.then(order.entry.finished)
 
@@ -188,7 +192,6 @@ class Recorder:
         if lines and self._step("result log", str(self._results.path), lambda: self._results.append(lines)):
             for one in news:
                 one.logged = True
-                self.outcomes[one.record.event] += 1
 
     def _stand_beside(self, where: str, entries: list[Entry]) -> None:
         """The sidecars of one folder, and what becomes of the images then."""
@@ -228,16 +231,18 @@ class Recorder:
         try:
             if watch.after_upload == "delete":
                 after.delete(folder, name, entry.stamp)
-                moved = None
                 self._log.info("deleted", path=entry.path)
+                with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
+                    self._cache.moved(entry.path, record.sha256, "")
             elif watch.move_to:
-                target = watch.move_to / os.path.relpath(os.path.dirname(entry.path), watch.path)
-                moved = after.move(folder, name, entry.stamp, target, record)
-                self._log.info("moved", path=entry.path, to=str(moved))
-            else:
-                return
-            with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
-                self._cache.moved(entry.path, str(moved or ""))
+                sub_folder = os.path.relpath(os.path.dirname(entry.path), watch.path)
+                target = Path(os.path.realpath(watch.move_to / sub_folder))
+                place = str(after.arrive(folder, name, entry.stamp, target, record))
+                # While the image is here, a crash repeats all of this.
+                self._cache.moved(entry.path, record.sha256, place)
+                self._results.append([(entry.path, record)], moved_to=place)
+                after.leave(folder, name, entry.stamp)
+                self._log.info("moved", path=entry.path, to=place)
         except Changed:
             self._log.debug("changed_after_upload", path=entry.path)
 

@@ -1,4 +1,4 @@
-"""The result log: one JSON object a line, one line an outcome, safe to tail through rotation."""
+"""The result log: one JSON object a line, one line an outcome or move, safe to tail through rotation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from larkdrop.record import Record, now
 
@@ -30,15 +30,12 @@ class ResultLog:
         os.close(self._file)
         self._file = -1
 
-    def append(self, outcomes: Sequence[tuple[str, Record]]) -> None:
+    def append(self, outcomes: Sequence[tuple[str, Record]], *, moved_to: str = "") -> None:
         """Add outcomes, durably: one write, then fdatasync. Raises OSError; none of them is then in the log.
 
-        Each is an image's absolute path, and its record.
+        Each is an image's absolute path, and its record. ``moved_to`` tells where the image of a recorded outcome went.
         """
-        lines = (
-            json.dumps({"event": record.event, "timestamp": now(), "path": path, **record.fields()}) + "\n"
-            for path, record in outcomes
-        )
+        lines = (json.dumps(_line(path, record, moved_to)) + "\n" for path, record in outcomes)
         data = "".join(lines).encode("ascii")
         with self._lock:
             self._follow()
@@ -73,3 +70,9 @@ class ResultLog:
             fresh = self._open()
             os.close(self._file)
             self._file = fresh
+
+
+def _line(path: str, record: Record, moved_to: str) -> dict[str, Any]:
+    if moved_to:  # without the key, which the outcome's own line has
+        return {"event": "moved", "timestamp": now(), "path": path, "moved_to": moved_to, "sha256": record.sha256}
+    return {"event": record.event, "timestamp": now(), "path": path, **record.fields()}

@@ -56,7 +56,8 @@ def _folder(path: Path, info: ValidationInfo) -> Path:
         if (info.context or {}).get("signs_in", True):
             raise _problem("there is no such folder; create it, or mend the path") from error
     except OSError as error:
-        raise _problem(f"can't be looked at ({error.strerror}); let this user in, or mend the path") from error
+        if (info.context or {}).get("signs_in", True):
+            raise _problem(f"can't be looked at ({error.strerror}); let this user in, or correct the path") from error
     else:
         if not is_folder:
             raise _problem("this is not a folder")

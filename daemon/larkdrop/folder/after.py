@@ -23,11 +23,11 @@ def delete(folder: int, name: str, read_as: Stamp) -> None:
     os.fsync(folder)
 
 
-def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -> Path:
-    """Move the image ``name`` and its sidecar into the folder ``target``, and return the image's new path.
+def arrive(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -> Path:
+    """Give the image ``name`` and its sidecar a place in the folder ``target``, durably; returns the image's new path.
 
-    A taken name gets a number: ``photo.1.jpg``. Image and sidecar are durable in ``target`` before they leave
-    ``folder``. Raises Changed where the image is no longer what was uploaded, OSError where it can't be moved.
+    A taken name gets a number: ``photo.1.jpg``. ``leave`` ends the move. Raises Changed where the image is no longer
+    what was uploaded, OSError where it can't be moved.
     """
     target.mkdir(parents=True, exist_ok=True)
     there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,14 +49,18 @@ def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -
                 continue
             break
         os.fsync(there)
-        _still(folder, name, read_as)
-        with suppress(sidecar.Foreign):
-            sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
-        os.unlink(name, dir_fd=folder)
-        os.fsync(folder)
     finally:
         os.close(there)
     return target / free
+
+
+def leave(folder: int, name: str, read_as: Stamp) -> None:
+    """Remove the image ``name`` and its sidecar, which have arrived elsewhere. Raises Changed, OSError."""
+    _still(folder, name, read_as)
+    with suppress(sidecar.Foreign):
+        sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
+    os.unlink(name, dir_fd=folder)
+    os.fsync(folder)
 
 
 def _still(folder: int, name: str, read_as: Stamp) -> None:

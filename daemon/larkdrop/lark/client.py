@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
+from larkdrop.lark.contact import Contact
 from larkdrop.lark.transport import Body, Reached, Transport
 from larkdrop.progress import waiting
 from larkdrop.settings import Lark
@@ -57,6 +58,7 @@ class Client:
         self._settings = settings
         self._clock = clock
         self._transport = Transport(settings, clock)
+        self.contact = Contact(clock)
         self._renewing = threading.Lock()
         fixed = settings.tenant_access_token.get_secret_value()
         self._token = Token(fixed, float("inf"), float("inf")) if fixed else None
@@ -77,6 +79,11 @@ class Client:
             if self._fixed:
                 message = "the tenant_access_token is refused; it lives for 2 hours at most"
             raise SetupFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy on the way to Lark: ``host:port``."""
+        return self._transport.proxy
 
     def reach(self) -> Reached:
         """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
@@ -142,6 +149,7 @@ class Client:
         self, path: str, body: Body | bytes, headers: dict[str, str], *, upload: bool
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Everything else is raised as a fault."""
+        self.contact.called()
         answered = self._transport.post(path, body, headers)
         log_id = answered.headers.get("X-Tt-Logid", "")
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
@@ -152,6 +160,7 @@ class Client:
         code = answer.get("code") if isinstance(answer, dict) else None
         if not isinstance(code, int):
             raise codes.status_fault(answered.status, log_id, retry_after=wait)
+        self.contact.answered()
         if code != 0:
             raise codes.fault(code, str(answer.get("msg", "")), log_id, upload=upload, retry_after=wait)
         return answer, log_id

@@ -12,7 +12,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -73,7 +72,7 @@ class Reached:
 
     seconds: float  # that it took
     clock_ahead: float | None  # seconds by which this machine's clock is ahead, where the host tells
-    proxy: str | None  # the proxy's host
+    proxy: str | None  # on the way: host:port
 
 
 class Transport:
@@ -109,13 +108,17 @@ class Transport:
                 date = response.headers.get("Date", "")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _fault(error) from error
-        proxy = requests.utils.select_proxy(self._settings.base_url, session.proxies)
         try:
             ahead = time.time() - parsedate_to_datetime(date).timestamp()
         except ValueError:
             ahead = None
-        host = urlsplit(proxy if "://" in proxy else f"http://{proxy}").hostname if proxy else None
-        return Reached(self._clock() - began, ahead, host)
+        return Reached(self._clock() - began, ahead, self.proxy)
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy on the way: ``host:port`` as somebody wrote it, right or wrong; without the user."""
+        proxy = requests.utils.select_proxy(self._settings.base_url, self._session().proxies)
+        return proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/") if proxy else None
 
     def _line(self, path: str) -> _Line:
         """This thread's line to a path. requests settles it once, since Session.request() would for each call anew."""
