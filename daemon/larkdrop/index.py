@@ -98,10 +98,10 @@ class Index:
     def files(
         self, *, below: str = "", at: str = "", status: str = "", since: str = "", until: str = "", every: bool = False
     ) -> Iterator[File]:
-        """Outcomes, the oldest first: of images dropped or moved ``below`` a folder or ``at`` a path, in a status, from
-        ``since`` and before ``until``.
+        """Outcomes, the oldest first: in a status, of images dropped or moved ``below`` a folder or ``at`` a path.
 
-        Times are RFC 3339 in UTC, or their beginnings. ``every`` adds those of contents that a file had before.
+        From ``since`` and before ``until``: RFC 3339 in UTC, or their beginnings. ``every`` adds those of contents that
+        a file had before.
         """
         where: list[str] = ["1" if every else LATEST]
         values: list[object] = []
@@ -130,7 +130,7 @@ class Index:
         """How many files came to an outcome since each of these moments."""
         texts = [moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
         counts = ", ".join(["(SELECT count(*) FROM outcomes WHERE at >= ?)"] * len(texts))
-        return list(next(self._rows(f"SELECT {counts}", *texts), [0] * len(texts)))  # noqa: S608
+        return list(next(self._rows(f"SELECT {counts}", *texts), [0] * len(texts)))
 
     def uploads_since(self, day: str) -> int:
         """Calls that brought a key, from the ``day`` (``2026-11-23``, local) on."""

@@ -22,8 +22,8 @@ from larkdrop.record import Record
 
 T = TypeVar("T")
 
-# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted, NULL
-# where it was kept. A path has a row for every content and place: the same picture dropped again replaces its own row.
+# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted,
+# NULL where it was kept. A path has a row for every content and place: the same picture dropped again replaces its own.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT,
@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS keys (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outcomes (
     id INTEGER PRIMARY KEY, path BLOB NOT NULL, watch BLOB NOT NULL, status TEXT NOT NULL, at TEXT NOT NULL,
-    image_key TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT, place BLOB
+    image_key TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT,
+    place BLOB
 );
 CREATE TABLE IF NOT EXISTS uploads (day TEXT PRIMARY KEY, made INTEGER NOT NULL) WITHOUT ROWID;
 """

@@ -66,13 +66,14 @@ class Service:
         self._results = ResultLog(settings.results)
         self._recorder = Recorder(settings.watch, self._cache, self._results)
         self._queue = DropQueue(self._pace)
+        client = Client(lark)
         self._settle = Settle(self._queue.put)
         self._intake = Intake(
             settings.watch, self._queue, self._settle,
             settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds,
         )  # fmt: skip
         self._worker = Worker(
-            settings, queue=self._queue, settle=self._settle, pace=self._pace, client=Client(lark), cache=self._cache,
+            settings, queue=self._queue, settle=self._settle, pace=self._pace, client=client, cache=self._cache,
             recorder=self._recorder, backoff=backoff,
         )  # fmt: skip
         self._watcher = Watcher(settings.watch, self._intake)
@@ -83,7 +84,10 @@ class Service:
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
-        self._since = time.time()
+        self._live = Live(
+            time.time(), self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker, client,
+            lark.base_url,
+        )  # fmt: skip
         self._on_tick = on_tick
 
     def run(self, *, once: bool = False) -> int:
@@ -201,6 +205,8 @@ class Service:
         if hold:
             at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
             words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
+        if unanswered := self._live.unanswered():
+            words += [answers.silence(unanswered)]
         return ", ".join(words)
 
     def _probe_idle_gate(self) -> None:
@@ -219,14 +225,11 @@ class Service:
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """Answer a command that asks through the control socket."""
-        live = Live(self._since, self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker)
         with answers.index_of(self._settings) as index:
             if question["ask"] == "status":
-                return answers.status(self._settings, index, live)
-            if question["ask"] == "explain":
-                return [asdict(answers.explain(path, self._settings, index, live)) for path in question["paths"]]
-            paths = question["paths"] or [file.path for file in answers.rejected_of(index)]
-            return [asdict(answers.retry(path, self._settings, live)) for path in paths]
+                return answers.status(self._settings, index, self._live)
+            answer = {"explain": answers.explain, "retry": answers.retry}[question["ask"]]
+            return [asdict(one) for one in answer(question["paths"], self._settings, index, self._live)]
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
