@@ -50,8 +50,8 @@ TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
 class Service:
     """larkdrop, built from its settings. ``run`` does everything."""
 
-    def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int], None] | None = None) -> None:
-        """``on_tick`` is told now and then what came of files so far, by outcome, and how many are left."""
+    def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int, str], None] | None = None) -> None:
+        """``on_tick`` is told now and then: what came of files, by outcome; how many are left; why they wait."""
         lark, upload = settings.lark, settings.upload
         self._settings = settings
         self._log = structlog.get_logger()
@@ -121,7 +121,7 @@ class Service:
         made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
         self._log.info("finished", **made, left=self._left())
         if self._on_tick:
-            self._on_tick(outcomes, self._left())
+            self._on_tick(outcomes, self._left(), "")
         return 1 if self._pace.hold or outcomes["rejected"] else 0
 
     def _begin(self) -> bool:
@@ -151,7 +151,7 @@ class Service:
         while not self._stop_asked(tick):
             self._intake.tick()
             if self._on_tick:
-                self._on_tick(self._recorder.outcomes, self._left())
+                self._on_tick(self._recorder.outcomes, self._left(), self._waits_for())
             if once and self._is_drained():
                 return
             if not once:
@@ -194,6 +194,14 @@ class Service:
         """Files that are known and have no outcome yet."""
         counts = self._queue.counts()
         return counts.waiting + counts.working + len(self._settle)
+
+    def _waits_for(self) -> str:
+        """What keeps files from being uploaded just now; empty where nothing does."""
+        if hold := self._pace.hold:
+            return f"held: {hold.reason}"
+        counts = self._queue.counts()
+        limited = counts.fresh + counts.backlog > 0 and self._pace.delay(fresh=False) > 0
+        return "waiting for the rate limit" if limited else ""
 
     def _doing(self) -> str:
         """What larkdrop does, in a line for ``systemctl status``."""
