@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
+from larkdrop.errors import MomentFault
+from larkdrop.lark.client import Client
 from larkdrop.lark.contact import OUTAGE_SECONDS, Contact
+from larkdrop.sandbox import Sandbox
+from larkdrop.settings import Lark
+from tests.helpers import picture
 
 
 class Clock:
@@ -61,3 +67,15 @@ def test_silence_means_nothing_while_nothing_waits(clock: Clock, contact: Contac
     contact.called()
     clock.now += OUTAGE_SECONDS
     assert contact.lost_since(waiting=True)
+
+
+def test_a_refusal_is_an_answer(lark: Sandbox, clock: Clock) -> None:
+    """Whatever its code says; a proxy's page and a reset connection are none."""
+    client = Client(Lark(base_url=lark.url, app_id=lark.app_id, app_secret=SecretStr(lark.app_secret)), clock=clock)
+    client.sign_in()
+    for fault, answers in (("internal", True), ("html", False), ("reset_before", False)):
+        lark.faults.set({"internal": 0, "html": 0, "reset_before": 0} | {fault: 1})
+        with pytest.raises(MomentFault):
+            client.upload(picture(), "message")
+        clock.now += OUTAGE_SECONDS
+        assert (client.contact.lost_since(waiting=True) is None) == answers, fault

@@ -14,7 +14,7 @@ from larkdrop.commands.options import absolute, ask, config_option, json_option,
 @click.command(epilog="Example: larkdrop explain inbox/photo.jpg")
 @config_option
 @json_option
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) -> None:
     """Say why each file is or isn't uploaded: done, waiting, held, rejected, ignored, and what to do.
 

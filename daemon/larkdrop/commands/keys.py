@@ -67,7 +67,7 @@ class Moment(click.ParamType[str]):
 @click.option("--limit", type=click.IntRange(1), help="The newest ones only, this many.")
 @click.option("--all", "every", is_flag=True, help="Also those of contents that a file had before.")
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(
     config_file: Path | None,
     paths: tuple[str, ...],

@@ -15,7 +15,7 @@ from larkdrop.commands.options import absolute, ask, config_option, json_option,
 @click.command(epilog="Example: larkdrop retry inbox/photo.jpg")
 @config_option
 @json_option
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) -> None:
     """Take rejected files again: those named, those in folders named, or all.
 
