@@ -39,6 +39,7 @@ def _there(need: str) -> bool:
         return os.geteuid() == 0 and bool(powers and int(powers[1], 16) >> CAP_SYS_ADMIN & 1)
     return bool(glob.glob(need) if need.startswith("/") else shutil.which(need))
 
+
 pillow_heif.register_heif_opener()
 
 

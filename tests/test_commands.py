@@ -81,8 +81,8 @@ def key(path: Path) -> str:
 
 
 def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
-    """What was done, from the key cache; what waits, by looking; exit 1 for the rejected file."""
-    status = ask(done, "status", code=1)
+    """What was done, from the key cache; what waits, by looking; exit 1 while something waits."""
+    status = ask(done, "status")
     (folder,) = status["folders"]
     assert (folder["uploaded"], folder["rejected"], folder["waiting"], status["running"]) == (4, 1, 0, False)
     assert status["calls"] == {"today": 3, "month": 3, "quota": None}
@@ -92,17 +92,22 @@ def test_status_of_a_daemon_that_does_not_run(done: Daemon) -> None:
     done.drop("later.png", picture(7))
     assert ask(done, "status", code=1)["folders"][0]["waiting"] == 1
     text = say(done, "status", code=1)
-    assert "larkdrop does not run\n  → Start larkdrop: 1 picture waits." in text
+    assert "larkdrop is not running\n✗ Start larkdrop: 1 picture waits." in text
     assert "3 today, 3 this month" in text
 
 
 def test_status_says_what_a_person_has_to_do(done: Daemon) -> None:
-    """A sentence each: rejected files, and a folder that is gone."""
-    assert ask(done, "status", code=1)["needs"] == ["Mend or remove 1 rejected file; `larkdrop explain` says why."]
+    """A sentence each, such as of a folder that is gone; rejected files are remarks, and exit 1 only with --strict."""
+    status = ask(done, "status")
+    assert (status["well"], status["needs"]) == (True, [])
+    assert status["remarks"] == ["1 file was rejected; `larkdrop status --rejected` says why."]
+    assert not ask(done, "status", "--strict", code=1)["needs"]
+    assert "! 1 file was rejected" in say(done, "status")
     done.inbox.rename(done.home / "elsewhere")
     status = ask(done, "status", code=1)
     assert status["folders"][0]["gone"]
-    assert status["needs"] == [f"Bring {done.inbox} back, or mend the config: there is no such folder."]
+    assert status["needs"] == [f"Bring {done.inbox} back, or correct the config: there is no such folder."]
+    assert status["remarks"] == []
 
 
 def test_status_of_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> None:
@@ -119,6 +124,8 @@ def test_status_of_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> N
         assert (held["code"], held["person"]) == (234007, True)
         assert "Bot" in held["hint"]
         text = say(daemon, "status", code=1)
+        assert text.startswith("✓ larkdrop is running, since ")
+        assert "✗ larkdrop is held: " in text
         assert "held      since" in text
         assert "234007" in text
         lark.faults.bot_off = False
@@ -128,16 +135,19 @@ def test_status_of_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> N
         assert status["last_error"]["code"] == 234007
 
 
-def test_status_refreshes(done: Daemon) -> None:
-    """--watch goes on until it is ended."""
-    with subprocess.Popen(done.command("status", "--json", "--watch"), stdout=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize(("words", "last"), [(["--json"], "}\n"), ([], "rejected  ")])
+def test_status_refreshes(done: Daemon, words: list[str], last: str) -> None:
+    """--watch goes on until it is ended; on a pipe it prints each time."""
+    with subprocess.Popen(done.command("status", "--watch", *words), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        shown = 0
-        while shown < 2:
-            line = process.stdout.readline()
-            assert line
-            shown += line == "}\n"
-        process.kill()
+        try:
+            shown = 0
+            while shown < 2:
+                line = process.stdout.readline()
+                assert line
+                shown += line.startswith(last)
+        finally:
+            process.kill()
 
 
 def test_explain_what_is_done(done: Daemon, tmp_path: Path) -> None:

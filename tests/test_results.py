@@ -67,7 +67,7 @@ def test_a_torn_end_is_set_right(tmp_path: Path, torn: str, before: int) -> None
     older = line(0) * (before // len(line(0)))
     path.write_bytes(older + text)
     with capture_logs() as said, ResultLog(path) as log:
-        log.append([("/in/7.png", record(7))])
+        log.append([("/in/7.png", "", record(7))])
     with capture_logs() as said_again, ResultLog(path):
         pass
     assert numbers(path.read_bytes()) == [0] * (before // len(line(0))) + [*whole, 7]
@@ -106,7 +106,7 @@ def test_a_gigabyte_is_opened_by_its_end(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "pread", counted)
     blocks = path.stat().st_blocks
     with ResultLog(path) as log:
-        log.append([("/in/7.png", record(7))])
+        log.append([("/in/7.png", "", record(7))])
     assert sum(asked) <= results.CHECKED
     assert path.stat().st_blocks - blocks < 64
     with path.open("rb") as log_file:
@@ -118,10 +118,10 @@ def test_a_rotated_log_is_set_right_too(tmp_path: Path) -> None:
     """Whoever puts another file in its place may have left half a line in it."""
     path = tmp_path / "results.jsonl"
     with ResultLog(path) as log:
-        log.append([("/in/1.png", record(1))])
+        log.append([("/in/1.png", "", record(1))])
         path.rename(tmp_path / "results.jsonl.1")
         path.write_bytes(line(2) + HALF)
-        log.append([("/in/3.png", record(3))])
+        log.append([("/in/3.png", "", record(3))])
     assert numbers(path.read_bytes()) == [2, 3]
 
 
@@ -137,7 +137,7 @@ def full_after() -> Iterator[None]:
 def test_a_follower_sees_whole_lines_after_the_disk_was_full(tmp_path: Path, full_after: None) -> None:
     """What a full disk cut ends where it is, each outcome is in the log once, and nothing is read twice."""
     path = tmp_path / "results.jsonl"
-    outcomes = [(f"/in/{n}.png", record(n)) for n in range(1, 9)]
+    outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1, 9)]
     with ResultLog(path) as log:
         log.append(outcomes[:2])
         with subprocess.Popen(["tail", "-n", "+1", "-F", path], stdout=subprocess.PIPE) as tail:
@@ -162,7 +162,7 @@ def test_a_follower_sees_whole_lines_after_the_disk_was_full(tmp_path: Path, ful
 
 def test_many_outcomes_are_synced_in_parts(tmp_path: Path) -> None:
     """A power cut can damage no more than is looked at on opening."""
-    outcomes = [(f"/in/{n}.png", record(n)) for n in range(1000)]
+    outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1000)]
     with ResultLog(tmp_path / "results.jsonl") as log:
         added = log.append(outcomes)
         assert log.path.stat().st_size <= results.MOST_UNSYNCED

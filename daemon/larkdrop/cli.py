@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import NoReturn
 
 import click
@@ -20,7 +21,7 @@ from larkdrop.systemd import PRIORITIES, to_journal
 
 COMMANDS = {
     "run": "Watch the folders and upload what is dropped into them.",
-    "status": "Tell whether all is well: what is uploaded, what waits, and why.",
+    "status": "Tell whether larkdrop is running and all is well: what is uploaded, what waits, and why.",
     "explain": "Say why a file is or isn't uploaded.",
     "keys": "Print the keys of uploaded images.",
     "retry": "Take rejected files again.",
@@ -45,6 +46,14 @@ class Commands(click.Group):
         with _imports_at_once():
             command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = get_close_matches(args[0].lower(), COMMANDS, 1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -16,9 +16,9 @@ from larkdrop.errors import NotAvailable
 
 @dataclass(frozen=True)
 class File:
-    """The last outcome of a path."""
+    """One outcome of a path."""
 
-    path: str
+    path: str  # where it was dropped
     watch: str  # the watched folder
     status: str  # "uploaded" or "rejected"
     at: str  # RFC 3339, UTC
@@ -27,7 +27,18 @@ class File:
     size: int  # bytes
     reused: bool
     error: str | None  # why it was rejected
-    place: str | None  # where the image was moved to; empty where it was deleted
+    place: str | None  # where the image was moved to; empty where it was deleted; None where it was kept
+
+    @property
+    def where(self) -> str:
+        """The path at which the image was left."""
+        return self.place or self.path
+
+
+# A larkdrop that was not restarted since its upgrade still writes the table of the first schema: one row a path.
+OLD_SCHEMA = "CREATE TEMP VIEW outcomes AS SELECT 0 AS id, * FROM files"
+# Every outcome but those of contents that a file kept in its place had before.
+LATEST = "(place IS NOT NULL OR id = (SELECT max(id) FROM outcomes AS other WHERE other.path = outcomes.path))"
 
 
 class Index:
@@ -63,55 +74,71 @@ class Index:
     def _connect(self, how: str) -> sqlite3.Connection:
         db = sqlite3.connect(f"{self._path.absolute().as_uri()}?{how}", uri=True, timeout=10, check_same_thread=False)
         try:
-            db.execute("SELECT 1 FROM files LIMIT 1").fetchall()
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "outcomes" not in tables:
+                db.execute(OLD_SCHEMA)
+            db.execute("SELECT 1 FROM outcomes LIMIT 1").fetchall()
         except sqlite3.Error:
             db.close()
             raise
         return db
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """How many paths, by watched folder and status."""
-        rows = self._rows("SELECT watch, status, count(*) FROM files GROUP BY watch, status")
-        return {(os.fsdecode(watch), status): count for watch, status, count in rows}
+    def uploaded(self) -> dict[str, int]:
+        """How many outcomes brought a key, by watched folder."""
+        rows = self._rows("SELECT watch, count(*) FROM outcomes WHERE status = 'uploaded' GROUP BY watch")
+        return {os.fsdecode(watch): count for watch, count in rows}
 
     def file(self, path: str) -> File | None:
-        """The last outcome of a path."""
-        return next(self._files("WHERE path = ?", os.fsencode(path)), None)
+        """The last outcome of the image that was dropped at a path, or moved there."""
+        for name in ("path", "place > x'' AND place"):
+            for file in self._files(f"WHERE {name} = ? ORDER BY id DESC LIMIT 1", os.fsencode(path)):
+                return file
+        return None
 
-    def files(self, *, below: str = "", status: str = "", since: str = "", until: str = "") -> Iterator[File]:
-        """Outcomes, the oldest first: of paths ``below`` a folder, in a status, from ``since`` and before ``until``.
+    def files(
+        self, *, below: str = "", at: str = "", status: str = "", since: str = "", until: str = "", every: bool = False
+    ) -> Iterator[File]:
+        """Outcomes, the oldest first: in a status, of images dropped or moved ``below`` a folder or ``at`` a path.
 
-        Times are RFC 3339 in UTC, or their beginnings.
+        From ``since`` and before ``until``: RFC 3339 in UTC, or their beginnings. ``every`` adds those of contents that
+        a file had before.
         """
-        where: list[str] = ["1"]
+        where: list[str] = ["1" if every else LATEST]
         values: list[object] = []
-        for condition, value in (("status = ?", status), ("at >= ?", since), ("at < ?", until)):
+        for condition, value in (("at >= ?", since), ("at < ?", until)):
             if value:
                 where.append(condition)
                 values.append(value)
+        if status:
+            where.append(f"status = '{status}'")  # as the partial index says it
+        if at:
+            where.append("(path = ? OR (place > x'' AND place = ?))")
+            values += [os.fsencode(at)] * 2
         if below:
             start = os.fsencode(below.rstrip("/")) + b"/"
-            where.append("path > ? AND path < ?")
-            values += [start, start[:-1] + b"0"]
-        return self._files(f"WHERE {' AND '.join(where)} ORDER BY at", *values)
+            where.append("(path > ? AND path < ? OR place > x'' AND place > ? AND place < ?)")
+            values += [start, start[:-1] + b"0"] * 2
+        few = at or below or status == "rejected"  # which an index finds sooner than the one that is in order
+        return self._files(f"WHERE {' AND '.join(where)} ORDER BY {'+' if few else ''}at", *values)
 
     def same_content(self, file: File, most: int = 10) -> list[str]:
-        """Other paths with the same content, ``most`` at most."""
-        others = self._files("WHERE sha256 = ? AND path != ? LIMIT ?", file.sha256, os.fsencode(file.path), most)
-        return [other.path for other in others]
+        """Where else the same content is, ``most`` paths at most."""
+        others = self._files(f"WHERE sha256 = ? AND {LATEST}", file.sha256)
+        return list(dict.fromkeys(other.where for other in others if other.where != file.where))[:most]
 
     def outcomes_since(self, *moments: datetime) -> list[int]:
         """How many files came to an outcome since each of these moments."""
         texts = [moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
-        sums = ", ".join(["coalesce(sum(at >= ?), 0)"] * len(texts))
-        return list(next(self._rows(f"SELECT {sums} FROM files", *texts), [0] * len(texts)))  # noqa: S608
+        counts = ", ".join(["(SELECT count(*) FROM outcomes WHERE at >= ?)"] * len(texts))
+        return list(next(self._rows(f"SELECT {counts}", *texts), [0] * len(texts)))
 
     def uploads_since(self, day: str) -> int:
         """Calls that brought a key, from the ``day`` (``2026-11-23``, local) on."""
         return int(next(self._rows("SELECT coalesce(sum(made), 0) FROM uploads WHERE day >= ?", day), (0,))[0])
 
     def _files(self, where: str, *values: object) -> Iterator[File]:
-        sql = f"SELECT path, watch, status, at, image_key, sha256, size, reused, error, place FROM files {where}"  # noqa: S608
+        columns = "path, watch, status, at, image_key, sha256, size, reused, error, place"
+        sql = f"SELECT {columns} FROM outcomes {where}"  # noqa: S608
         for path, watch, status, at, image_key, sha256, size, reused, error, place in self._rows(sql, *values):
             yield File(
                 os.fsdecode(path), os.fsdecode(watch), status, at, image_key, sha256, size, bool(reused), error,

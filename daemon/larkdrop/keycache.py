@@ -1,7 +1,7 @@
-"""What was uploaded, remembered for ever, in one SQLite file.
+"""What was uploaded, remembered forever, in one SQLite file.
 
-Content to image_key: the same bytes are never uploaded twice for the same app. Besides, for the commands: path to its
-last outcome, and how many uploads a day.
+Content to image_key: the same bytes are never uploaded twice for the same app. Besides, for the commands: every outcome
+of every path, and how many uploads a day.
 """
 
 from __future__ import annotations
@@ -22,22 +22,41 @@ from larkdrop.record import Record
 
 T = TypeVar("T")
 
-# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted.
+# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted,
+# NULL where it was kept. A path has a row for every content and place: the same picture dropped again replaces its own.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT,
     image_key TEXT NOT NULL, log_id TEXT NOT NULL, uploaded_at TEXT NOT NULL,
     PRIMARY KEY (host, app_id, api, image_type, sha256)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS files (
-    path BLOB PRIMARY KEY, watch BLOB NOT NULL, status TEXT NOT NULL, at TEXT NOT NULL, image_key TEXT NOT NULL,
-    sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT, place BLOB
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcomes (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL, watch BLOB NOT NULL, status TEXT NOT NULL, at TEXT NOT NULL,
+    image_key TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT,
+    place BLOB
+);
 CREATE TABLE IF NOT EXISTS uploads (day TEXT PRIMARY KEY, made INTEGER NOT NULL) WITHOUT ROWID;
 """
+INDEXES = """
+CREATE UNIQUE INDEX IF NOT EXISTS outcomes_content ON outcomes (sha256, path, ifnull(place, 0));
+CREATE INDEX IF NOT EXISTS outcomes_path ON outcomes (path);
+CREATE INDEX IF NOT EXISTS outcomes_place ON outcomes (place) WHERE place > x'';
+CREATE INDEX IF NOT EXISTS outcomes_at ON outcomes (at);
+CREATE INDEX IF NOT EXISTS outcomes_rejected ON outcomes (path) WHERE status = 'rejected';
+"""
 PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
-PUT_FILE = "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,NULL)"
-PUT_PLACE = "UPDATE files SET place = ? WHERE path = ?"
+# The first schema had a table "files" with one row a path.
+MIGRATE = """
+BEGIN IMMEDIATE;
+INSERT OR IGNORE INTO outcomes (path, watch, status, at, image_key, sha256, size, reused, error, place)
+    SELECT path, watch, status, at, image_key, sha256, size, reused, error, place FROM files;
+DROP TABLE files;
+COMMIT;
+"""
+PUT_OUTCOME = "INSERT OR REPLACE INTO outcomes VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)"
+PUT_PLACE = (
+    "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
+)
 PUT_UPLOADS = "INSERT INTO uploads VALUES (?,?) ON CONFLICT (day) DO UPDATE SET made = made + excluded.made"
 GET_KEY = (
     "SELECT image_key, log_id, uploaded_at FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
@@ -123,19 +142,19 @@ class KeyCache:
         keys = [
             (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
         ]
-        files = [_row(one) for one in outcomes]
+        rows = [_row(one) for one in outcomes]
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany(PUT_FILE, files)
+            db.executemany(PUT_OUTCOME, rows)
             if keys:
                 db.executemany(PUT_KEY, keys)
                 db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
 
         self._run(self._writes, write)
 
-    def moved(self, path: str, place: str) -> None:
+    def moved(self, path: str, sha256: str, place: str) -> None:
         """Remember where an image went: to ``place``, or it was deleted where that is empty. Raises sqlite3.Error."""
-        self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path))))
+        self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path), sha256)))
 
     def _run(self, door: _Door, action: Callable[[sqlite3.Connection], T]) -> T:
         with door.lock:
@@ -183,6 +202,9 @@ class KeyCache:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(SCHEMA)
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone():
+                db.executescript(MIGRATE)
+            db.executescript(INDEXES)
             db.execute(GET_KEY, ("",) * 5).fetchall()
         except sqlite3.Error:
             db.close()

@@ -251,6 +251,11 @@ class DropQueue:
         with self._changed:
             return all(map(condition, self._all()))
 
+    def in_backoff(self) -> list[str]:
+        """The paths that wait for their next try."""
+        with self._changed:
+            return list(self._in_backoff)
+
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
         with self._changed:

@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, islice
+from pathlib import Path
 
 import structlog
 
@@ -57,6 +58,7 @@ class Entry:
     logged: bool = False
     beside: bool = False  # the sidecar is written, or has no place
     cleared: bool = False  # the image is where the set-up wants it
+    place: str = ""  # where the image is moved to, once that is known
 
     @property
     def finished(self) -> bool:
@@ -94,6 +96,7 @@ class Recorder:
         self._unkept: list[_Order] = []
         self._lock = threading.Lock()
         self._troubles: dict[str, tuple[int, str]] = {}  # how often, and what a person reads
+        self._places: set[str] = set()  # to which images are on their way
         self._bare: OrderedDict[str, Stamp] = OrderedDict()
         self.outcomes: Counter[str] = Counter()  # since the start, by the result log's name for them
 
@@ -152,6 +155,8 @@ class Recorder:
                 lane.changed.notify_all()
             if not taken:
                 return
+            entries = [order.entry for order in taken]
+            news = [entry for entry in entries if not entry.logged]
             self.keep_all()
             with aside:
                 self._each_or_all(taken, self._append)
@@ -159,6 +164,9 @@ class Recorder:
                 while some := list(islice(together, MOST_TOGETHER)):
                     self._each_or_all(some, partial(self._stand_beside, where))
                     step()
+            with self._lock:
+                self.outcomes.update(entry.record.event for entry in news if entry.logged)
+                self._places -= {entry.place for entry in entries if entry.finished}
             for order in taken:
                 order.then(order.entry.finished)
 
@@ -186,12 +194,25 @@ class Recorder:
         news = [one for one in entries if not one.logged]
 
         def add() -> None:
-            for one in news[: self._results.append([(one.path, one.record) for one in news])]:
+            for one in news:
+                with suppress(OSError):  # which is said when the image is to be moved
+                    self._choose_place(one)
+            for one in news[: self._results.append([(one.path, one.place, one.record) for one in news])]:
                 one.logged = True
-                self.outcomes[one.record.event] += 1
 
         while news and self._step("result log", str(self._results.path), add):
             news = [one for one in news if not one.logged]
+
+    def _choose_place(self, entry: Entry) -> None:
+        """Settle where an image will be moved to, so that the result log can tell. Raises OSError."""
+        watch = entry.watch
+        if entry.place or not watch.move_to or entry.record.status != "uploaded":
+            return
+        sub_folder = os.path.relpath(os.path.dirname(entry.path), watch.path)
+        target = Path(os.path.realpath(watch.move_to / sub_folder))
+        with self._lock:
+            entry.place = str(after.place_for(target, os.path.basename(entry.path), entry.record, self._places))
+            self._places.add(entry.place)
 
     def _stand_beside(self, where: str, entries: list[Entry]) -> None:
         """The sidecars of one folder, and what becomes of the images then."""
@@ -231,16 +252,16 @@ class Recorder:
         try:
             if watch.after_upload == "delete":
                 after.delete(folder, name, entry.stamp)
-                moved = None
                 self._log.info("deleted", path=entry.path)
+                with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
+                    self._cache.moved(entry.path, record.sha256, "")
             elif watch.move_to:
-                target = watch.move_to / os.path.relpath(os.path.dirname(entry.path), watch.path)
-                moved = after.move(folder, name, entry.stamp, target, record)
-                self._log.info("moved", path=entry.path, to=str(moved))
-            else:
-                return
-            with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
-                self._cache.moved(entry.path, str(moved or ""))
+                self._choose_place(entry)
+                place = str(after.arrive(folder, name, entry.stamp, Path(entry.place), record))
+                # While the image is here, a crash repeats all of this.
+                self._cache.moved(entry.path, record.sha256, place)
+                after.leave(folder, name, entry.stamp)
+                self._log.info("moved", path=entry.path, to=place)
         except Changed:
             self._log.debug("changed_after_upload", path=entry.path)
 

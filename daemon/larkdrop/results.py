@@ -50,15 +50,16 @@ class ResultLog:
         os.close(self._file)
         self._file = -1
 
-    def append(self, outcomes: Sequence[tuple[str, Record]]) -> int:
+    def append(self, outcomes: Sequence[tuple[str, str, Record]]) -> int:
         """Add the first of the outcomes, as many as fit into ``MOST_UNSYNCED`` bytes and at least one, durably.
 
-        Each is an image's absolute path, and its record. Returns how many were added. Raises OSError; none of them is
-        then in the log once ``append`` succeeds again.
+        Each is an image's absolute path, where it is moved to next or an empty string, and its record. Returns how many
+        were added. Raises OSError; none of them is then in the log once ``append`` succeeds again.
         """
         data, added = b"", 0
-        for path, record in outcomes:
-            line = json.dumps({"event": record.event, "timestamp": now(), "path": path, **record.fields()}) + "\n"
+        for path, place, record in outcomes:
+            where = {"path": path, "moved_to": place} if place else {"path": path}
+            line = json.dumps({"event": record.event, "timestamp": now(), **where, **record.fields()}) + "\n"
             if added and len(data) + len(line) > MOST_UNSYNCED:
                 break
             data += line.encode("ascii")

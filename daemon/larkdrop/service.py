@@ -55,8 +55,8 @@ MOST_TOLD = 20
 class Service:
     """larkdrop, built from its settings. ``run`` does everything."""
 
-    def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int], None] | None = None) -> None:
-        """``on_tick`` is told now and then what came of files so far, by outcome, and how many are left."""
+    def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int, str], None] | None = None) -> None:
+        """``on_tick`` is told now and then: what came of files, by outcome; how many are left; why they wait."""
         lark, upload = settings.lark, settings.upload
         self._settings = settings
         self._log = structlog.get_logger()
@@ -71,13 +71,14 @@ class Service:
         self._results = ResultLog(settings.results)
         self._recorder = Recorder(settings.watch, self._cache, self._results)
         self._queue = DropQueue(self._pace)
+        client = Client(lark)
         self._settle = Settle(self._queue.put)
         self._intake = Intake(
             settings.watch, self._queue, self._settle,
             settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds,
         )  # fmt: skip
         self._worker = Worker(
-            settings, queue=self._queue, settle=self._settle, pace=self._pace, client=Client(lark), cache=self._cache,
+            settings, queue=self._queue, settle=self._settle, pace=self._pace, client=client, cache=self._cache,
             recorder=self._recorder, backoff=backoff,
         )  # fmt: skip
         self._watcher = Watcher(settings.watch, self._intake)
@@ -88,9 +89,12 @@ class Service:
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
-        self._since = time.time()
         self._lock = -1
         self._state_gone = False
+        self._live = Live(
+            time.time(), self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker, client,
+            lark.base_url,
+        )  # fmt: skip
         self._on_tick = on_tick
 
     def run(self, *, once: bool = False) -> int:
@@ -128,7 +132,7 @@ class Service:
             self._log.error("not_done", more=len(undone) - MOST_TOLD)
         self._log.info("finished", **made, left=left)
         if self._on_tick:
-            self._on_tick(outcomes, left)
+            self._on_tick(outcomes, left, "")
         return 1 if self._pace.hold or outcomes["rejected"] or undone or self._state_gone else 0
 
     def _begin(self) -> bool:
@@ -166,7 +170,7 @@ class Service:
                 return True
             self._intake.tick()
             if self._on_tick:
-                self._on_tick(self._recorder.outcomes, self._left())
+                self._on_tick(self._recorder.outcomes, self._left(), self._waits_for())
             if once and self._is_drained():
                 return True
             if not once:
@@ -211,6 +215,14 @@ class Service:
         counts = self._queue.counts()
         return counts.waiting + counts.working + len(self._settle)
 
+    def _waits_for(self) -> str:
+        """What keeps files from being uploaded just now; empty where nothing does."""
+        if hold := self._pace.hold:
+            return f"held: {hold.reason}"
+        counts = self._queue.counts()
+        limited = counts.fresh + counts.backlog > 0 and self._pace.delay(fresh=False) > 0
+        return "waiting for the rate limit" if limited else ""
+
     def _doing(self) -> str:
         """What larkdrop does, in a line for ``systemctl status``."""
         outcomes, hold = self._recorder.outcomes, self._pace.hold
@@ -221,6 +233,8 @@ class Service:
         if hold:
             at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
             words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
+        if unanswered := self._live.unanswered():
+            words += [answers.silence(unanswered)]
         return ", ".join(words)
 
     def _probe_idle_gate(self) -> None:
@@ -275,14 +289,11 @@ class Service:
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """Answer a command that asks through the control socket."""
-        live = Live(self._since, self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker)
         with answers.index_of(self._settings) as index:
             if question["ask"] == "status":
-                return answers.status(self._settings, index, live)
-            if question["ask"] == "explain":
-                return [asdict(answers.explain(path, self._settings, index, live)) for path in question["paths"]]
-            paths = question["paths"] or [file.path for file in answers.rejected_of(index)]
-            return [asdict(answers.retry(path, self._settings, live)) for path in paths]
+                return answers.status(self._settings, index, self._live)
+            answer = {"explain": answers.explain, "retry": answers.retry}[question["ask"]]
+            return [asdict(one) for one in answer(question["paths"], self._settings, index, self._live)]
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""

@@ -67,8 +67,9 @@ def _folder(path: Path, info: ValidationInfo) -> Path:
         if (info.context or {}).get("signs_in", True):
             raise _problem(f"there is no such folder; create it, or correct the path{_hidden(path)}") from error
     except OSError as error:
-        why = f"can't be opened ({error.strerror}); let this user in, or correct the path{_hidden(path)}"
-        raise _problem(why) from error
+        if (info.context or {}).get("signs_in", True):
+            why = f"can't be opened ({error.strerror}); let this user in, or correct the path{_hidden(path)}"
+            raise _problem(why) from error
     else:
         if not is_folder:
             raise _problem("this is not a folder")

@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from larkdrop import answers, config
 from larkdrop.commands.options import absolute, config_option, json_option, print_json, shown
 from larkdrop.folder import picture, sidecar
-from larkdrop.index import Index
+from larkdrop.index import File, Index
 from larkdrop.settings import Settings
 
 # Seconds between looks while waiting.
@@ -28,13 +30,14 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 @dataclass(frozen=True)
 class Key:
-    """One line: ``path`` is where the image was dropped."""
+    """One line: ``path`` is where the image was dropped, or where it is now if that was named."""
 
     path: str
     image_key: str
     uploaded_at: str  # RFC 3339, UTC
     size: int  # bytes
     sha256: str
+    moved_to: str | None = None  # empty where the image was deleted
 
 
 class Moment(click.ParamType[str]):
@@ -58,12 +61,13 @@ class Moment(click.ParamType[str]):
 @config_option
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a header.")
-@click.option("--key-only", is_flag=True, help="Print the keys alone, for scripts.")
+@click.option("--key-only", is_flag=True, help="Print only the keys, for scripts.")
 @click.option("--since", type=Moment(), help="Uploaded since: 2026-11-23, 2h, 7d.")
 @click.option("--until", type=Moment(), help="Uploaded before.")
 @click.option("--limit", type=click.IntRange(1), help="The newest ones only, this many.")
+@click.option("--all", "every", is_flag=True, help="Also those of contents that a file had before.")
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
-@click.argument("paths", nargs=-1, type=click.Path())
+@click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(
     config_file: Path | None,
     paths: tuple[str, ...],
@@ -74,25 +78,31 @@ def command(
     since: str | None,
     until: str | None,
     limit: int | None,
+    every: bool,
     wait: float,
 ) -> None:
     """Print the keys of uploaded images, the oldest first; exit 1 if one of PATHS has none.
 
-    PATHS are files, folders, or names and patterns such as '*.png' that are looked for in every folder.
+    PATHS are files, folders, or names and patterns such as '*.png' that are looked for in every folder. A picture that
+    was moved is found by both its names. Of a file named, the key is that of its last content.
     """
+    if as_json + as_csv + key_only > 1:
+        raise click.UsageError("--json, --csv and --key-only exclude each other.")
+    if since and until and until <= since:
+        raise click.UsageError(f"--until {until} is not after --since {since}: nothing can lie between them.")
     settings = config.load(config_file, signs_in=False)
     wanted = [path for path in paths if not sidecar.is_ours(os.path.basename(path))] or [*paths]
     span = (since or "", until or "")
     deadline = time.monotonic() + wait
     while True:
         with answers.index_of(settings) as index:
-            found = {path: list(_of(path, settings, index, *span)) for path in wanted or [""]}
+            found = {path: list(_of(path, settings, index, *span, every=every)) for path in wanted or [""]}
         missing = [path for path, keys in found.items() if not keys]
         if time.monotonic() >= deadline or not any(_may_come(path, settings) for path in missing):
             break
         time.sleep(WAIT_STEP)
-    unique = {key.path: key for keys in found.values() for key in keys}
-    keys = sorted(unique.values(), key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
+    unique = dict.fromkeys(key for keys in found.values() for key in keys)
+    keys = sorted(unique, key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
     if as_json:
         print_json([vars(key) for key in keys])
     elif as_csv:
@@ -103,7 +113,7 @@ def command(
         click.echo("".join(f"{key.image_key}\n" for key in keys), nl=False)
     else:
         width = max((len(key.image_key) for key in keys), default=0)
-        text = (f"{key.image_key:{width}}  {key.uploaded_at[:19]}Z  {_name(key.path)}\n" for key in keys)
+        text = (f"{key.image_key:{width}}  {key.uploaded_at[:19]}Z  {_names(key)}\n" for key in keys)
         click.echo("".join(text), nl=False)
     if missing:
         what = ", ".join(map(shown, filter(None, missing))) or "any image"
@@ -111,29 +121,38 @@ def command(
     sys.exit(1 if missing else 0)
 
 
-def _name(path: str) -> str:
-    return shown(path) if sys.stdout.isatty() else path
+def _names(key: Key) -> str:
+    names = [key.path, key.moved_to] if key.moved_to else [key.path]
+    return " → ".join(shown(name) if sys.stdout.isatty() else name for name in names)
 
 
-def _of(given: str, settings: Settings, index: Index, since: str, until: str) -> Iterator[Key]:
+def _of(given: str, settings: Settings, index: Index, since: str, until: str, *, every: bool) -> Iterator[Key]:
     """The keys of what a person named: a folder, a file, or a pattern of names; of everything for the empty word."""
     path = absolute(given)
+    keys = partial(_keys, index, since=since, until=until, every=every)
     if not given or os.path.isdir(path):
-        yield from _below(path if given else "", index, since, until)
+        yield from keys(below=path if given else "")
+    elif every and (all_of_it := list(keys(at=path))):
+        yield from all_of_it
     elif key := _at(path, settings, index):
         if since <= key.uploaded_at and (not until or key.uploaded_at < until):
             yield key
     elif not (os.path.lexists(path) and answers.watch_of(settings, path)):
         matches = re.compile(fnmatch.translate(given if "/" not in given else path), re.IGNORECASE).match
         whole = "/" in given
-        for key in _below("", index, since, until):
-            if matches(key.path if whole else key.path.rpartition("/")[2]):
+        for key in keys():
+            if any(
+                matches(name if whole else name.rpartition("/")[2]) for name in (key.path, key.moved_to or key.path)
+            ):
                 yield key
 
 
-def _below(folder: str, index: Index, since: str, until: str) -> Iterator[Key]:
-    for file in index.files(below=folder, status="uploaded", since=since, until=until):
-        yield Key(file.path, file.image_key, file.at, file.size, file.sha256)
+def _keys(index: Index, **which: Any) -> Iterator[Key]:
+    return (_key(file) for file in index.files(status="uploaded", **which))
+
+
+def _key(file: File) -> Key:
+    return Key(file.path, file.image_key, file.at, file.size, file.sha256, file.place)
 
 
 def _at(path: str, settings: Settings, index: Index) -> Key | None:
@@ -149,7 +168,7 @@ def _at(path: str, settings: Settings, index: Index) -> Key | None:
     file = index.file(path)
     same = found is None or found.read is None or (file and file.sha256 == found.read.sha256)
     if file and file.status == "uploaded" and same:
-        return Key(path, file.image_key, file.at, file.size, file.sha256)
+        return _key(file)
     return None
 
 

@@ -22,7 +22,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def absolute(path: str) -> str:
-    """A path as larkdrop knows it: links on the way are followed, the file itself is not."""
+    """A path as larkdrop knows it: links on the way, and to a folder, are followed; one to a file is not."""
+    if os.path.isdir(path):
+        return os.path.realpath(path)
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(folder), name)
 
@@ -43,7 +45,7 @@ def tell(answers: list[dict[str, Any]], *, as_json: bool) -> None:
         print_json(answers)
         return
     for answer in answers:
-        click.echo(f"{shown(answer['path'])}: {answer['says']}")
+        click.echo(f"{shown(answer['path'])}: {answer['says']}" if answer["path"] else answer["says"])
         if answer["hint"]:
             click.echo(f"  → {answer['hint']}")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections import Counter
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -13,11 +17,17 @@ from larkdrop.commands.options import config_option
 from larkdrop.service import Service
 from larkdrop.settings import Settings
 
+# Seconds after which a file counts for a third in the rate; for which a total must be larger, or smaller, to be shown;
+# for which a reason stays.
+FADES, TOTAL_RISES, TOTAL_FALLS, REASON_STAYS = 15.0, 1.0, 5.0, 2.0
+# Files a second below which no rate is shown, and no remaining time.
+SLOWEST = 0.05
+
 
 @click.command(epilog="Example: larkdrop run --config config.toml")
 @config_option
 @click.option("--once", is_flag=True, help="Upload what is there now, and exit: 1 if a file was rejected.")
-@click.option("--quiet", is_flag=True, help="Log warnings and errors alone.")
+@click.option("--quiet", is_flag=True, help="Log only warnings and errors.")
 @click.option("--verbose", is_flag=True, help="Log every step.")
 def command(config_file: Path | None, *, once: bool, quiet: bool, verbose: bool) -> None:
     """Watch the folders and upload what is dropped into them."""
@@ -31,41 +41,78 @@ def command(config_file: Path | None, *, once: bool, quiet: bool, verbose: bool)
     sys.exit(Service(settings).run(once=once))
 
 
+class Meter:
+    """What a progress bar shows: a smooth rate, a total that does not flicker, and a reason that stays readable.
+
+    Between two ticks a file may be counted nowhere or twice, on its way from one part of larkdrop to the next.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._at = clock()
+        self._done = 0
+        self._files = self._seconds = 0.0  # the latest count most
+        self._totals: deque[tuple[float, int]] = deque()
+        self._reason_at = -math.inf
+        self.total = 0
+        self.reason = ""
+
+    def tick(self, done: int, left: int, reason: str) -> None:
+        """How many files are done and left now, and what they wait for."""
+        now = self._clock()
+        fades = math.exp((self._at - now) / FADES)
+        self._files = self._files * fades + done - self._done
+        self._seconds = self._seconds * fades + now - self._at
+        self._at, self._done = now, done
+        self._totals.append((now, done + left))
+        while self._totals[0][0] < now - TOTAL_FALLS:
+            self._totals.popleft()
+        lately = min(total for at, total in self._totals if at >= now - TOTAL_RISES)
+        self.total = max(min(self.total, max(total for _, total in self._totals)), lately, done)
+        if reason:
+            self._reason_at = now
+        if reason or now - self._reason_at > REASON_STAYS:
+            self.reason = reason
+
+    @property
+    def rate(self) -> float | None:
+        """Files a second; None in the first second, and while nothing is done."""
+        return self._files / self._seconds if self._done and self._at - self._began >= 1 else None
+
+
 def _with_bar(settings: Settings, level: str) -> int:
     """Run once, with a progress bar instead of a line for each upload."""
     # Here, since a daemon never needs them.
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
-    columns = (
-        BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )  # fmt: skip
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"), TextColumn("{task.description}"))
     console = Console(stderr=True, highlight=False)
-    elapsed = TimeElapsedColumn()
+    meter, began = Meter(), time.monotonic()
     with Progress(*columns, console=console) as progress:
         logs.set_up(level, settings.log.format)
-        bar = progress.add_task("looking", total=None, rate="")
+        bar = progress.add_task("looking", total=None, pace="")
+        done, rest, counts = 0, 0, _counts(Counter())
 
-        def show(outcomes: Counter[str], left: int) -> None:
-            done = sum(outcomes.values())
-            speed = progress.tasks[0].finished_speed or progress.tasks[0].speed
-            rate = f"{speed:.0f}/s" if speed else ""
-            progress.update(bar, completed=done, total=done + left, description=_counts(outcomes), rate=rate)
+        def show(outcomes: Counter[str], left: int, reason: str) -> None:
+            nonlocal done, rest, counts
+            done, rest, counts = sum(outcomes.values()), left, _counts(outcomes)
+            meter.tick(done, left, reason)
+            pace = ""
+            if meter.rate and meter.rate >= SLOWEST:
+                pace = f"{meter.rate:.{0 if meter.rate >= 10 else 1}f}/s {_clock((meter.total - done) / meter.rate)}"
+            says = f"{counts}; {meter.reason}" if meter.reason else counts
+            progress.update(bar, completed=done, total=meter.total or None, description=says, pace=pace)
 
-        service = Service(settings, on_tick=show)
-        code = service.run(once=True)
-        took = elapsed.render(progress.tasks[0])
-    left = int((progress.tasks[0].total or 0) - progress.tasks[0].completed)
-    console.print(f"{progress.tasks[0].description} in {took}" + (f"; {left:,} left" if left else "") + ".")
+        code = Service(settings, on_tick=show).run(once=True)
+        progress.update(bar, total=done + rest, description=counts, pace="")
+    console.print(f"{counts} in {_clock(time.monotonic() - began)}" + (f"; {rest:,} left" if rest else "") + ".")
     return code
+
+
+def _clock(seconds: float) -> str:
+    """``0:01:23``."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _counts(outcomes: Counter[str]) -> str:

@@ -19,8 +19,10 @@ from larkdrop import answers, config
 from larkdrop.commands.options import ask, config_option, json_option, print_json, shown
 from larkdrop.settings import Settings
 
-# Seconds between two looks with --watch.
+# Seconds between two refreshes with --watch.
 REFRESH = 2.0
+# Columns on a pipe: lines are not wrapped there.
+UNWRAPPED = 10_000
 # Troubles that are shown; --json has all.
 MOST_TROUBLES = 5
 
@@ -28,15 +30,21 @@ MOST_TROUBLES = 5
 @click.command(epilog="Example: larkdrop status --watch")
 @config_option
 @json_option
-@click.option("--watch", "stay", is_flag=True, help="Look again every 2 seconds, until Ctrl-C.")
-def command(config_file: Path | None, *, as_json: bool, stay: bool) -> None:
-    """Tell whether all is well; exit 1 if something needs a person.
+@click.option("--watch", "stay", is_flag=True, help="Ask again every 2 seconds, until Ctrl-C.")
+@click.option("--rejected", "only_rejected", is_flag=True, help="List the rejected files, and why.")
+@click.option("--strict", is_flag=True, help="Exit 1 for rejected files too.")
+def command(config_file: Path | None, *, as_json: bool, stay: bool, only_rejected: bool, strict: bool) -> None:
+    """Tell whether larkdrop is running and all is well; exit 1 if something needs a person.
 
-    Works whether or not larkdrop runs.
+    A rejected file is a remark: it keeps nothing else from being uploaded. Works whether or not larkdrop is running.
     """
+    if stay and only_rejected:
+        raise click.UsageError("--watch and --rejected exclude each other.")
     settings = config.load(config_file, signs_in=False)
-    if stay and not as_json:
-        with Live(page(look(settings)), console=Console(highlight=False), screen=sys.stdout.isatty()) as live:
+    if only_rejected:
+        sys.exit(1 if _tell_rejected(settings, as_json=as_json) and strict else 0)
+    if stay and not as_json and sys.stdout.isatty():
+        with Live(page(look(settings)), console=Console(highlight=False), screen=True) as live:
             while True:
                 time.sleep(REFRESH)
                 live.update(page(look(settings)))
@@ -45,9 +53,10 @@ def command(config_file: Path | None, *, as_json: bool, stay: bool) -> None:
         if as_json:
             print_json(status)
         else:
-            Console(highlight=False).print(page(status))
+            _print(page(status))
+        sys.stdout.flush()
         if not stay:
-            sys.exit(0 if status["well"] else 1)
+            sys.exit(0 if status["well"] and not (strict and status["remarks"]) else 1)
         time.sleep(REFRESH)
 
 
@@ -60,19 +69,46 @@ def look(settings: Settings) -> dict[str, Any]:
     return status
 
 
+def _tell_rejected(settings: Settings, *, as_json: bool) -> int:
+    """Print the rejected files, the oldest first; how many there are."""
+    with answers.index_of(settings) as index:
+        files = list(answers.rejected_of(index))
+    if as_json:
+        print_json([{"path": file.path, "at": file.at, "reason": file.error} for file in files])
+        return len(files)
+    for file in files:
+        click.echo(f"{_local(file.at)}  {shown(file.path)}: {file.error}")
+    click.echo(
+        "`larkdrop explain PATH` says what to do; `larkdrop retry` takes them again." if files
+        else "No file was rejected.",
+        err=True,
+    )  # fmt: skip
+    return len(files)
+
+
+def _print(made: RenderableType) -> None:
+    """Print a page; on a pipe without wrapping its lines, and without the blanks that fill them."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(made)
+        return
+    console = Console(highlight=False, width=UNWRAPPED)
+    with console.capture() as capture:
+        console.print(made)
+    click.echo("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()), nl=False)
+
+
 def page(status: dict[str, Any]) -> RenderableType:
     """The status as a person reads it."""
-    return Group(_headline(status), *(Text(f"  → {shown(need)}") for need in status["needs"]), _folders(status),
-                 _facts(status))  # fmt: skip
+    needs = (Text(f"✗ {shown(need)}", style="red") for need in status["needs"])
+    remarks = (Text(f"! {shown(remark)}", style="yellow") for remark in status["remarks"])
+    return Group(_headline(status), *needs, *remarks, _folders(status), _facts(status))
 
 
 def _headline(status: dict[str, Any]) -> Text:
-    says = "larkdrop does not run"
+    """Whether it is running: that something needs a person is another matter."""
     if status["running"]:
-        says = f"larkdrop runs since {_local(status['since'])} (process {status['pid']})"
-    if not status["well"]:
-        return Text(f"✗ {says}", style="red")
-    return Text(f"✓ {says}", style="green" if status["running"] else "yellow")
+        return Text(f"✓ larkdrop is running, since {_local(status['since'])} (process {status['pid']})", style="green")
+    return Text("– larkdrop is not running", style="yellow")
 
 
 def _folders(status: dict[str, Any]) -> Table:
@@ -85,7 +121,7 @@ def _folders(status: dict[str, Any]) -> Table:
     for folder in status["folders"]:
         numbers = [f"{folder[column]:,}" for column in columns]
         if folder["rejected"]:
-            numbers[-1] = f"[red]{numbers[-1]}[/red]"
+            numbers[-1] = f"[yellow]{numbers[-1]}[/yellow]"
         table.add_row(escape(shown(folder["path"])), *numbers)
     return table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -24,42 +24,65 @@ def delete(folder: int, name: str, read_as: Stamp) -> None:
     os.fsync(folder)
 
 
-def move(folder: int, name: str, read_as: Stamp, target: Path, record: Record) -> Path:
-    """Move the image ``name`` and its sidecar into the folder ``target``, and return the image's new path.
+def place_for(target: Path, name: str, record: Record, taken: Container[str] = ()) -> Path:
+    """Where in the folder ``target`` the image ``name`` is to go: under its name, or ``photo.1.jpg`` where it is taken.
 
-    A taken name gets a number: ``photo.1.jpg``. Image and sidecar are durable in ``target`` before they leave
-    ``folder``. Raises Changed where the image is no longer what was uploaded, OSError where it can't be moved.
+    ``taken`` are paths that are spoken for. What a crash left there of the same image is its place.
     """
-    make_folder(target)
-    there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        number = 0
+    else:
+        try:
+            number = _free_number(there, name)
+            if number and _same_content(there, _numbered(name, number - 1), record):
+                return target / _numbered(name, number - 1)
+        finally:
+            os.close(there)
+    return next(place for n in count(number) if str(place := target / _numbered(name, n)) not in taken)
+
+
+def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) -> Path:
+    """Give the image ``name`` and its sidecar their ``place``, durably; where that is taken by now, the next free one.
+
+    Returns the place; ``leave`` ends the move. Raises Changed where the image is no longer what was uploaded, OSError
+    where it can't be moved.
+    """
+    make_folder(place.parent)
+    there = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    taken: set[str] = set()
     try:
         _still(folder, name, read_as)
-        for free in _names(name):
-            if _same_content(there, free, record):
-                break  # a crash came between arriving there and leaving here
-            if sidecar.exists(there, free):
-                continue
+        while not _same_content(there, place.name, record):
             try:
                 # First the sidecar: an image that arrives without one could not be told from somebody else's.
-                sidecar.write(there, free, replace(record, file=free))
-                _arrive(folder, name, there, free)
+                if not sidecar.exists(there, place.name):
+                    sidecar.write(there, place.name, replace(record, file=place.name))
+                    try:
+                        _arrive(folder, name, there, place.name)
+                        break
+                    except FileExistsError:
+                        sidecar.remove(there, place.name)
             except sidecar.Foreign:
-                continue
-            except FileExistsError:
-                sidecar.remove(there, free)
-                continue
+                pass
             except OSError as error:  # which names a file within the open folder
-                raise OSError(error.errno, error.strerror, str(target)) from error
-            break
+                raise OSError(error.errno, error.strerror, str(place.parent)) from error
+            taken.add(str(place))
+            place = place_for(place.parent, name, record, taken)
         os.fsync(there)
-        _still(folder, name, read_as)
-        with suppress(sidecar.Foreign):
-            sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
-        os.unlink(name, dir_fd=folder)
-        os.fsync(folder)
     finally:
         os.close(there)
-    return target / free
+    return place
+
+
+def leave(folder: int, name: str, read_as: Stamp) -> None:
+    """Remove the image ``name`` and its sidecar, which have arrived elsewhere. Raises Changed, OSError."""
+    _still(folder, name, read_as)
+    with suppress(sidecar.Foreign):
+        sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
+    os.unlink(name, dir_fd=folder)
+    os.fsync(folder)
 
 
 def _still(folder: int, name: str, read_as: Stamp) -> None:
@@ -71,16 +94,31 @@ def _still(folder: int, name: str, read_as: Stamp) -> None:
         raise Changed(name)
 
 
-def _names(name: str) -> Iterator[str]:
+def _numbered(name: str, number: int) -> str:
     """``photo.jpg``, ``photo.1.jpg``, ``photo.2.jpg`` …, each at most 255 bytes."""
-    yield name
+    if number == 0:
+        return name
     stem, dot, ending = name.rpartition(".")
     if not dot or not stem:
         stem, ending = name, ""
-    for number in count(1):
-        tail = f".{number}{dot if ending else ''}{ending}"
-        raw = os.fsencode(stem)[: sidecar.NAME_MAX - len(os.fsencode(tail))]
-        yield os.fsdecode(raw) + tail
+    tail = f".{number}{dot if ending else ''}{ending}"
+    return os.fsdecode(os.fsencode(stem)[: sidecar.NAME_MAX - len(os.fsencode(tail))]) + tail
+
+
+def _free_number(there: int, name: str) -> int:
+    """A number whose name is free while that of the number before is not, found in a few steps among many."""
+    if not sidecar.exists(there, name):
+        return 0
+    low, high = 0, 1
+    while sidecar.exists(there, _numbered(name, high)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if sidecar.exists(there, _numbered(name, middle)):
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _same_content(there: int, name: str, record: Record) -> bool:

@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
+from larkdrop.lark.contact import Contact
 from larkdrop.lark.transport import Body, Reached, Transport
 from larkdrop.progress import waiting
 from larkdrop.settings import Api, Lark
@@ -60,6 +61,7 @@ class Client:
         self._settings = settings
         self._clock = clock
         self._transport = Transport(settings, clock)
+        self.contact = Contact(clock)
         self._renewing = threading.Lock()
         fixed = settings.tenant_access_token.get_secret_value()
         self._token = Token(fixed, float("inf"), float("inf")) if fixed else None
@@ -80,6 +82,11 @@ class Client:
             if self._fixed:
                 message = "the tenant_access_token is refused; it lives for 2 hours at most"
             raise SetupFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
+
+    @property
+    def proxy(self) -> str:
+        """The proxy on the way to Lark: ``host:port``; empty where there is none."""
+        return self._transport.proxy
 
     def reach(self) -> Reached:
         """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
@@ -145,6 +152,7 @@ class Client:
         self, path: str, body: Body | bytes, headers: dict[str, str], *, api: Api | None
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Everything else is raised as a fault."""
+        self.contact.called()
         answered = self._transport.post(path, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
@@ -159,6 +167,7 @@ class Client:
         code = answer.get("code")
         if not isinstance(code, int):
             raise codes.status_fault(answered.status, log_id, api=api, retry_after=wait)
+        self.contact.answered()
         if code != 0:
             message, scopes = str(answer.get("msg", "")), _scopes(error.get("permission_violations"))
             raise codes.fault(code, message, log_id, api=api, retry_after=wait, scopes=scopes)

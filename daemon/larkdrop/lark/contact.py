@@ -1,0 +1,38 @@
+"""Does Lark answer at all? The one rule by which everybody who asks tells an outage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# Seconds without one answered call, while something waits, that count as an outage.
+OUTAGE_SECONDS = 300.0
+
+
+class Contact:
+    """Remembers since when calls go unanswered; a refusal with a code is an answer. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def called(self) -> None:
+        """A call goes out."""
+        if self._since is None:
+            self._since = self._clock()
+
+    def answered(self) -> None:
+        """Lark answered a call, whatever it said."""
+        self._since = None
+
+    def lost_since(self, *, waiting: bool) -> float | None:
+        """Since when Lark has not answered, in monotonic seconds, if that is an outage; else None.
+
+        ``waiting`` tells whether a picture waits; while none does, silence means nothing and is forgotten.
+        """
+        since = self._since
+        if not waiting:
+            self._since = None
+        elif since is not None and self._clock() - since >= OUTAGE_SECONDS:
+            return since
+        return None
