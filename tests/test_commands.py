@@ -212,6 +212,18 @@ def test_explain_a_sidecar_that_is_gone_or_has_no_place(done: Daemon) -> None:
     assert "taken by another file" in explained(done, two)["says"]
 
 
+def test_status_says_that_more_comes_in_than_lark_takes(make_daemon: MakeDaemon) -> None:
+    """A remark, with how many could not go while they were fresh."""
+    with make_daemon(lark={"requests_per_minute": 10}) as daemon:
+        for number in range(30):
+            daemon.drop(f"{number}.png", picture(number))
+        status = wait_until(lambda: (s := ask(daemon, "status"))["late"] and s, what="the first seconds to be over")
+        (remark,) = status["remarks"]
+        assert remark.startswith(f"More comes in than Lark takes: {status['late']} of those dropped in the last minute")
+        assert "pictures it takes about" in remark
+        assert status["well"]
+
+
 def test_explain_what_is_under_way(lark: Sandbox, make_daemon: MakeDaemon) -> None:
     """Being written, waiting behind others, in backoff after which error, held by the gate."""
     poisoned = picture(1)
@@ -227,6 +239,11 @@ def test_explain_what_is_under_way(lark: Sandbox, make_daemon: MakeDaemon) -> No
         paths = [daemon.drop(f"{n}.png", picture(10 + n)) for n in range(6)]
         answer = wait_until(lambda: (a := explained(daemon, paths[5]))["state"] == "waiting" and a, what="waiting")
         assert "waits behind" in answer["says"]
+        assert re.search(
+            r"for about \d+ (s|min): (3 calls a minute are used up|Lark takes 3 calls a minute)", answer["says"]
+        )
+        (remark,) = ask(daemon, "status")["remarks"]
+        assert re.search(r"\d pictures wait for the rate limit, for about \d+ (s|min): ", remark)
         daemon.stop()
     lark.faults.bot_off = True
     with make_daemon() as daemon:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -97,6 +98,20 @@ def test_uploads_that_a_person_has_to_allow(lark: Sandbox, make_daemon: MakeDaem
     assert left["files"] == 3
     assert "uploads are held" in left["reason"]
     assert "Bot" in left["hint"]
+
+
+def test_a_picture_for_which_lark_refuses_the_call(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """Its next try may be an hour away: the run ends without it, with 1, and says what may help."""
+    daemon = make_daemon()
+    odd = daemon.drop("odd.png", picture(1))
+    lark.odd.add(hashlib.sha256(picture(1)).hexdigest())
+    good = daemon.drop("good.png", picture(2))
+    (left,) = left_by(daemon.once())
+    assert left["path"] == str(odd)
+    assert "234001" in left["reason"]
+    assert "save it anew" in left["hint"]
+    assert sidecar_of(good)
+    assert sidecar_of(odd) is None
 
 
 def test_an_outage_is_waited_for(lark: Sandbox, make_daemon: MakeDaemon) -> None:

@@ -33,6 +33,9 @@ from larkdrop.recorder import Recorder
 from larkdrop.settings import Settings, Watch
 from larkdrop.worker import Worker, inspect
 
+# Seconds; a shorter wait for the rate limits is not worth a word.
+NOTICEABLE = 2.0
+
 
 @dataclass(frozen=True)
 class Live:
@@ -136,7 +139,8 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         at, fault = live.worker.last_fault
         made["last_error"] = {"at": at, **_fault(fault)}
     made["needs"] = list(_needs(made, waiting))
-    made["remarks"] = list(_remarks(len(rejected)))
+    made["late"] = live.queue.late if live else 0
+    made["remarks"] = [*_remarks(len(rejected)), *(_busy(live) if live else ())]
     made["well"] = not made["needs"]
     return made
 
@@ -164,6 +168,30 @@ def _remarks(rejected: int) -> Iterator[str]:
     if rejected:
         files = "1 file was rejected" if rejected == 1 else f"{rejected:,} files were rejected"
         yield f"{files}; `larkdrop status --rejected` says why."
+
+
+def _busy(live: Live) -> Iterator[str]:
+    """That pictures wait for the rate limits, for how long, and whether more comes in than Lark takes."""
+    counts, late = live.queue.counts(), live.queue.late
+    waiting = counts.fresh + counts.backlog
+    seconds, why = live.pace.limited(waiting)
+    pictures = "1 picture" if waiting == 1 else f"{waiting:,} pictures"
+    if waiting and late:
+        yield (
+            f"More comes in than Lark takes: {late:,} of those dropped in the last minute joined the backlog. "
+            f"The newest go first; for all {pictures} it takes about {duration(seconds)}."
+        )
+    elif waiting and seconds >= NOTICEABLE:
+        wait = "waits" if waiting == 1 else "wait"
+        yield f"{pictures} {wait} for the rate limit, for about {duration(seconds)}: {why}."
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{round(minutes / 60)} h"
 
 
 def silence(unanswered: dict[str, Any]) -> str:
@@ -403,7 +431,10 @@ def _under_way(path: str, live: Live) -> Answer | None:
         says = f"It failed {times}{why}. It is tried again {_when(job.due)}."
         return Answer(path, "backoff", says, fault.hint if fault else "")
     ahead = "1 other" if place.ahead == 1 else f"{place.ahead:,} others"
-    return Answer(path, "waiting", f"It waits behind {ahead}." if place.ahead else "It is next.")
+    says = f"It waits behind {ahead}" if place.ahead else "It is next"
+    seconds, why = live.pace.limited(place.ahead)
+    limited = f", for about {duration(seconds)}: {why}" if seconds >= NOTICEABLE else ""
+    return Answer(path, "waiting", f"{says}{limited}.")
 
 
 def _done(path: str, record: Record, index: Index) -> Answer:

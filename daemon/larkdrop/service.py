@@ -26,7 +26,7 @@ from larkdrop.answers import Live
 from larkdrop.backoff import Backoff
 from larkdrop.control import Control
 from larkdrop.durable import make_folder
-from larkdrop.errors import ConfigError, StateInUse
+from larkdrop.errors import CallFault, ConfigError, StateInUse
 from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
 from larkdrop.intake import Intake
@@ -259,14 +259,16 @@ class Service:
         if not self._intake.idle:
             return False
         hold = self._pace.hold
-        if hold and hold.person and not self._queue.counts().working:
+        if hold and (hold.person or isinstance(hold.reason, CallFault)) and not self._queue.counts().working:
             return True
         if len(self._settle):
             return False
         return self._queue.every(self._is_stuck)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Whether only what larkdrop may not write keeps a file from being done."""
+        """Whether a file can't be done before a person acts: it can't be recorded, or Lark refuses the call itself."""
+        if isinstance(job.fault, CallFault):
+            return True
         if job.fault:
             return not self._recorder.keeps_keys
         return job.failures > 0 and job.entry is not None
@@ -285,7 +287,8 @@ class Service:
             yield {"files": left, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
             return
         for job in self._queue.jobs():
-            yield {"path": job.drop.path, "reason": _undone_step(job), "hint": "The log says what can't be written."}
+            hint = job.fault.hint if job.fault else "The log says what can't be written."
+            yield {"path": job.drop.path, "reason": _undone_step(job), "hint": hint}
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """Answer a command that asks through the control socket."""

@@ -110,3 +110,21 @@ def test_calls_from_before_a_person_says_it_is_mended_do_not_hold_up_the_probe()
         assert pace.delay(fresh=True) == 0
         pace.failed(ticket(pace), fault, first=False)
         assert pace.delay(fresh=True) > 0
+
+
+def test_what_a_picture_waits_for_is_told() -> None:
+    """How long, about, and which limit; nothing where it need not wait, or where the gate is the reason."""
+    clock = Clock()
+    pace = make(clock, per_second=50, per_minute=60)
+    assert pace.limited(0) == (0, "")
+    while pace.ticket(fresh=True):
+        clock.now += 0.001
+    assert pace.limited(120)[0] >= 120
+    assert pace.limited(120)[1] == "Lark takes 60 calls a minute"
+    throttled = Throttled("slow down")
+    throttled.retry_after = 7.0
+    pace = make(clock)
+    pace.failed(ticket(pace), throttled, first=True)
+    assert pace.limited(0) == (7.0, "Lark asked for a pause")
+    pace.failed(Ticket(clock.now), SetupFault("bot is off"), first=True)
+    assert pace.limited(0) == (0, "")

@@ -26,6 +26,7 @@ from larkdrop.settings import Api, Lark
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}
+FIT_FOR_HEADER = re.compile(r"[!-~]+").fullmatch
 # A token is renewed this long before its end, or at half the lifetime of a short one.
 RENEW_AHEAD = 600.0
 # Seconds until a renewal ahead of time that failed is tried again; the old token still works.
@@ -138,7 +139,7 @@ class Client:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         answer, log_id = self._post(TOKEN_PATH, body, headers, api=None)
         value, lifetime = answer.get("tenant_access_token"), answer.get("expire")
-        if not isinstance(value, str) or not value or not isinstance(lifetime, int | float):
+        if not isinstance(value, str) or not FIT_FOR_HEADER(value) or not isinstance(lifetime, int | float):
             raise MomentFault("Lark's answer holds no tenant_access_token", log_id=log_id)
         return Token(value, asked + lifetime - min(RENEW_AHEAD, lifetime / 2), asked + lifetime)
 

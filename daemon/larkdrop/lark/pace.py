@@ -77,6 +77,23 @@ class Pace:
         with self._lock:
             return self._delay(self._clock(), fresh=fresh)
 
+    def limited(self, ahead: int) -> tuple[float, str]:
+        """Seconds that a picture with ``ahead`` others before it waits for the rate limits, about; and which, in words.
+
+        0 and an empty string where it need not wait.
+        """
+        with self._lock:
+            now = self._clock()
+            delay, minute = self._delay(now, fresh=False), self._windows.minute.limit
+            if self._hold or (delay == 0 and ahead == 0):
+                return 0.0, ""
+            why = f"Lark takes {minute:,} calls a minute"
+            if now < self._quiet_until:
+                why = "Lark asked for a pause"
+            elif self._windows.minute.delay(now) > 0:
+                why = f"{minute:,} calls a minute are used up"
+            return delay + ahead * 60 / minute, why
+
     def _delay(self, now: float, *, fresh: bool) -> float:
         if self._hold:
             if self._probing:
