@@ -137,7 +137,7 @@ def test_wrong_credentials_end_a_once_run(lark: Sandbox, make_daemon: Callable[.
 
 
 def test_a_held_gate_opens_by_itself_without_pictures(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
-    """Nothing waits, and still it is noticed that the credentials were mended."""
+    """Nothing waits, and still it is noticed that the credentials are right again."""
     right, lark.app_secret = lark.app_secret, "changed"
     with make_daemon(lark={"base_url": lark.url, "probe_seconds": 0.2}) as daemon:
         lark.app_secret = right

@@ -1,6 +1,6 @@
 """What people ask: is all well, why isn't mine uploaded, take that one again.
 
-The daemon answers through ``control``; without one, a command answers itself, from the folders and the key cache alone.
+The daemon answers through ``control``; without one, a command answers itself, from the folders and the key cache only.
 What decides here is what decides for the worker: the rules stand in ``folder`` and ``lark``.
 """
 

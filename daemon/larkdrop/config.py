@@ -223,7 +223,7 @@ def _shown(path: tuple[str, ...], value: Any, base: Path) -> str:
 
 
 def _overlaps(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], Path, str]]:
-    """What must not lie in a watched folder, lest it be watched too: key, value, and what would be right."""
+    """What must not lie in a watched folder, since it would be watched too: key, value, and what would be right."""
     ours: list[tuple[tuple[int | str, ...], Path | None]] = [
         (("state", "dir"), settings.state.dir),
         (("log", "results"), settings.log.results),

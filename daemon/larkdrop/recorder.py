@@ -37,7 +37,7 @@ MOST_TOGETHER = 128
 # Files remembered that are done without a sidecar, since its place is taken.
 MOST_BARE = 10_000
 
-MEND = {
+CURES = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "raise the disk quota",
     errno.EACCES: "let larkdrop's user write there",
@@ -274,7 +274,7 @@ class Recorder:
             "sidecar_name_taken",
             path=entry.path,
             sidecar=str(taken),
-            hint="larkdrop did not write this file and leaves it alone; the key is in the result log.",
+            hint="larkdrop did not write this file and does not touch it; the key is in the result log.",
         )
 
     def _step(self, what: str, place: str, action: Callable[[], None]) -> bool:
@@ -312,5 +312,5 @@ def _hint(error: OSError | sqlite3.Error, place: str) -> str:
     if isinstance(error, sqlite3.Error):
         name = getattr(error, "sqlite_errorname", "")
         number = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES}.get(name)
-    cure = writable(place) if number == errno.EROFS else MEND.get(number or 0, "look at the disk").capitalize()
+    cure = writable(place) if number == errno.EROFS else CURES.get(number or 0, "check the disk").capitalize()
     return f"{cure}; it is tried again by itself."

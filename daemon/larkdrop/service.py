@@ -328,7 +328,7 @@ class Service:
 
 
 def _tame_malloc() -> None:
-    """Else every worker's arena keeps room for the largest pictures that it ever held. glibc alone has the call."""
+    """Else every worker's arena keeps room for the largest pictures that it ever held. Only glibc has the call."""
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, MMAP_FROM)

@@ -209,7 +209,7 @@ class Lark(Section):
         description="The plan's quota, for `larkdrop status`; all apps of the tenant share it. 0: none, or not known.",
     )
     probe_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
-        default=60.0, description="Seconds between tries while a person has to mend the set-up; less to resume sooner."
+        default=60.0, description="Seconds between tries while a person has to fix the set-up; less to resume sooner."
     )
 
     @property
@@ -246,11 +246,11 @@ class Watch(Section):
     image_type: ImageType = Field(
         default="message", description='"message" for pictures in messages, "avatar" for avatars.'
     )
-    recursive: bool = Field(default=True, description="false to leave sub-folders alone.")
+    recursive: bool = Field(default=True, description="false to skip sub-folders.")
     patterns: tuple[str, ...] = Field(
-        default=("*",), description='Names to take (case does not matter); ["*.png"] to leave everything else alone.'
+        default=("*",), description='Names to take (case does not matter); ["*.png"] to skip everything else.'
     )
-    ignore: tuple[str, ...] = Field(default=IGNORED, description="Names of files and folders to leave alone.")
+    ignore: tuple[str, ...] = Field(default=IGNORED, description="Names of files and folders to skip.")
     observer: Literal["auto", "inotify", "polling"] = Field(
         default="auto",
         description='"polling" where others write over a network; "auto" decides by the type of the file system.',

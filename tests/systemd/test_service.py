@@ -213,7 +213,7 @@ def test_a_stuck_thread_is_restarted_by_the_watchdog(service: Service) -> None:
 
 
 def test_a_bad_config_ends_in_78_without_a_loop(service: Service) -> None:
-    """No restart mends a config: systemctl status shows what is wrong with it, and the journal at priority err."""
+    """No restart fixes a config: systemctl status shows what is wrong with it, and the journal at priority err."""
     config = service.guest.path("/etc/larkdrop/config.toml")
     good = config.read_text()
     try:

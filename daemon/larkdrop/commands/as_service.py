@@ -44,7 +44,9 @@ def run(unit: str, words: tuple[str, ...], *, user: bool) -> Ended:
     """Run ``larkdrop WORDS`` in place of the ``larkdrop run`` of a unit. Raises NotAvailable where that can't be."""
     unit = unit if unit.endswith(".service") else f"{unit}.service"
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
-        raise NotAvailable("systemd does not run here", hint="Leave --service out: larkdrop check looks as you.")
+        raise NotAvailable(
+            "systemd is not running here", hint="Leave --service out: larkdrop check then looks as this user."
+        )
     if not user and os.geteuid() != 0:
         raise NotAvailable(f"only root can look as {unit} does", hint="Use sudo; for a unit of your own, add --user.")
     shown = _systemctl("cat", unit, user=user)

@@ -23,7 +23,7 @@ from larkdrop.index import File
 PAGE = Path(__file__).with_name("gallery.html")
 # Pixels of a thumbnail's longer side: twice what the page shows, for screens of two pixels a point; 2 to 10 kB.
 SIDE = 320
-# Pixels past which only a JPEG is opened, since that alone can be decoded small.
+# Pixels past which only a JPEG is opened, since only that can be decoded small.
 LARGE = 40_000_000
 
 

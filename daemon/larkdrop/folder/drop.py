@@ -41,12 +41,12 @@ def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def ignored(watch: Watch, name: str) -> bool:
-    """Whether a file or folder of this name is to be left alone."""
+    """Whether a file or folder of this name is to be skipped."""
     return _matcher(watch.ignore).match(name) is not None
 
 
 def ignored_by(watch: Watch, name: str) -> str | None:
-    """The first pattern by which a file or folder of this name is left alone."""
+    """The first pattern by which a file or folder of this name is skipped."""
     return next((pattern for pattern in watch.ignore if _matcher((pattern,)).match(name)), None)
 
 
@@ -61,7 +61,7 @@ def wanted(watch: Watch, name: str) -> bool:
 
 
 def in_ignored(watch: Watch, folder: str) -> bool:
-    """Whether a folder below the watched one, or one on the way to it, is to be left alone."""
+    """Whether a folder below the watched one, or one on the way to it, is to be skipped."""
     return any(ignored(watch, part) for part in os.path.relpath(folder, watch.path).split("/"))
 
 

@@ -1,4 +1,4 @@
-"""Open a file safely, read it once, and tell what picture it is from its bytes alone."""
+"""Open a file safely, read it once, and tell what picture it is from its bytes only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What picture is it, how large, and is its end there? Told from the bytes alone, without decoding.
+"""What picture is it, how large, and is its end there? Told from the bytes only, without decoding.
 
 Every reader is bounded: it looks at the header and at the end mark, and walks a bounded number of blocks between them.
 Pillow is not used here: it does not tell whether a file's end is there, and who looks for that has read the header.
