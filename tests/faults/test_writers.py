@@ -120,12 +120,13 @@ def test_cp_mv_and_ln(daemon: Daemon, lark: Sandbox, tmp_path: Path) -> None:
 def test_rsync(daemon: Daemon, lark: Sandbox, tmp_path: Path) -> None:
     """It writes under a hidden name and renames; again, over what is there."""
     source = tmp_path / "source.png"
-    for number in (1, 2):
-        source.write_bytes(picture(number, noise=50_000))
+    contents = [picture(number, noise=50_000) for number in range(2)]
+    for number, content in enumerate(contents, 1):
+        source.write_bytes(content)
         run("rsync", "-a", source, daemon.inbox / "a.png")
         wait_until(lambda number=number: len(lark.uploads) == number)  # type: ignore[misc]  # bound at once
     wait_for_sidecar(daemon.inbox / "a.png")
-    assert only_whole(lark, picture(1, noise=50_000), picture(2, noise=50_000))
+    assert only_whole(lark, *contents)
 
 
 @pytest.mark.needs("tar")
