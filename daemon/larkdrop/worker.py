@@ -106,7 +106,7 @@ class Worker:
         go_on()
 
     def sign_in(self) -> None:
-        """Try for a token, so that wrong credentials are said, and noticed to be right again, when no picture is there to try."""
+        """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""
         ticket = self._pace.ticket(fresh=True)
         if ticket is None:
             return

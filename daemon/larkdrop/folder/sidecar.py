@@ -60,7 +60,7 @@ def is_temp(name: str) -> bool:
 
 
 def proves(mtime_ns: int, ctime_ns: int, beside: os.stat_result) -> bool:
-    """Whether two stats show, without more, that the sidecar speaks of this very state of the image, given its two times.
+    """Whether two stats show that the sidecar speaks of this very state of the image, given its two times.
 
     The sidecar was given the image's mtime, and the kernel stamped its ctime after the image's last change. Equal
     ctimes prove nothing: the image may have changed again within the file system's tick.
