@@ -117,6 +117,18 @@ def test_a_fresh_event_ends_a_pause(queue: DropQueue, drop: Callable[[str], Drop
     assert queue.counts().waiting == 0
 
 
+def test_a_person_says_that_it_is_fixed(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
+    """What failed is tried at once, in order, however long it would have waited."""
+    for name in "ab":
+        queue.put(drop(name))
+    jobs = [queue.take(), queue.take()]
+    for job in jobs:
+        assert job
+        queue.later(job, 3600)
+    queue.retry_now()
+    assert [taken(queue), taken(queue)] == ["a", "b"]
+
+
 def test_what_has_no_room_is_found_by_a_rescan(
     queue: DropQueue, drop: Callable[[str], Drop], watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,6 +278,14 @@ class DropQueue:
         with self._changed:
             self._changed.notify()
 
+    def retry_now(self) -> None:
+        """A person says that it is fixed: what failed for now needs to wait no longer."""
+        with self._changed:
+            for job in self._in_backoff.values():
+                job.due = self._clock()
+            self._backoff = [(job.due, number, job) for number, job in enumerate(self._in_backoff.values())]
+            self._changed.notify()
+
     def stop(self) -> None:
         """Hand out nothing more."""
         with self._changed:

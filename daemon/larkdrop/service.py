@@ -190,7 +190,7 @@ class Service:
             self._log.info("reload", doing="rescan and probe")
             self._intake.rescan()
             self._pace.probe_now()
-            self._queue.wake()
+            self._queue.retry_now()
         return False
 
     def _sign_in(self) -> None:
