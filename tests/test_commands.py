@@ -200,6 +200,16 @@ def test_what_became_of_moved_and_deleted_pictures(make_daemon: MakeDaemon, tmp_
     assert page.count("data:image/webp;base64,") == 1
 
 
+def test_rejected_files_wait_for_nobody(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Also where pictures are moved: nothing is left to do once larkdrop has ended."""
+    daemon = make_daemon(watch=[{"path": tmp_path / "inbox", "after_upload": "move", "move_to": tmp_path / "done"}])
+    daemon.drop("bad.png", b"words")
+    assert daemon.once().returncode == 1
+    status = ask(daemon, "status")
+    assert status["well"]
+    assert (status["folders"][0]["waiting"], status["folders"][0]["rejected"]) == (0, 1)
+
+
 def test_explain_a_sidecar_that_is_gone_or_has_no_place(done: Daemon) -> None:
     """Uploaded all the same."""
     one, two = done.inbox / "one.png", done.inbox / "two.png"

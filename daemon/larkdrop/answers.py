@@ -95,12 +95,13 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
     uploaded = index.uploaded()
     folders, waiting = [], 0
     rejected = list(rejected_of(index))
+    known_bad = {file.path for file in rejected}
     for watch in settings.watch:
         path = str(watch.path)
         waits = (
             live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
             if live
-            else {"waiting": sum(1 for _ in scan(watch, changed=False, unreadable=lambda *_: None))}
+            else {"waiting": sum(drop.path not in known_bad for drop in scan(watch, changed=False, unreadable=_ignore))}
         )
         bad = sum(file.watch == path for file in rejected)
         waiting += int(waits["waiting"])
@@ -499,6 +500,10 @@ def _lies_in(path: str, folder: str) -> bool:
 
 def _held(hold: Hold) -> str:
     return f"larkdrop is held: {hold.reason}, since {_moment(hold.since):%Y-%m-%d %H:%M:%S}"
+
+
+def _ignore(*_: object) -> None:
+    """What can't be listed is told of by the daemon."""
 
 
 def _fault(fault: LarkdropError) -> dict[str, Any]:

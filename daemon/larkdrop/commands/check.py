@@ -132,7 +132,8 @@ def _watched(watch: Watch) -> Iterator[Finding]:
     except OSError:
         return
     hint = "" if folders < most else f"Allow more: sysctl fs.inotify.max_user_watches={2 * folders}"
-    yield Finding(f"{name} needs {folders} inotify watches", ok=not hint, says=f"{most} are allowed", hint=hint)
+    watches = "1 inotify watch" if folders == 1 else f"{folders:,} inotify watches"
+    yield Finding(f"{name} needs {watches}", ok=not hint, says=f"{most:,} are allowed", hint=hint)
 
 
 def _folder(what: str, path: Path) -> Finding:
