@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -23,9 +22,7 @@ from tests.test_commands import ask, explained, key, say
 MakeDaemon = Callable[..., Daemon]
 NOBODY = 65534
 POWERLESS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner")
-needs_setpriv = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("setpriv"), reason="dropping root's powers needs root and setpriv"
-)
+needs_setpriv = pytest.mark.needs("root", "setpriv")
 
 
 @pytest.fixture

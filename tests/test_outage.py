@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tests.helpers import Daemon, picture, wait_for_sidecar, wait_until
 MakeDaemon = Callable[..., Daemon]
 # Five minutes in three seconds. Threads that wait for a time-out wait longer; events wake them all the same.
 FAST = ("faketime", "-f", "+0 x100")
-pytestmark = pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+pytestmark = pytest.mark.needs("faketime")
 
 
 def status(daemon: Daemon, code: int) -> dict[str, Any] | None:

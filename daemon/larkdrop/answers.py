@@ -66,7 +66,7 @@ class Live:
         if since is None:
             return None
         reason = str(self.worker.last_fault[1]) if self.worker.last_fault else ""
-        return {"since": _at(since), "url": self.base_url, "proxy": self.client.proxy, "reason": reason}
+        return {"since": _at(since), "url": self.base_url, "proxy": self.client.proxy or None, "reason": reason}
 
     def failing(self) -> list[str]:
         """Files and folders that something keeps from being taken for now."""
