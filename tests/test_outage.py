@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import socket
 import subprocess
@@ -13,12 +14,19 @@ from typing import Any
 import pytest
 
 from larkdrop.sandbox import Sandbox
+from tests.faults.test_machine import FAKETIME
 from tests.helpers import Daemon, picture, wait_for_sidecar, wait_until
 
 MakeDaemon = Callable[..., Daemon]
-# Five minutes in three seconds. Threads that wait for a time-out wait longer; events wake them all the same.
-FAST = ("faketime", "-f", "+0 x100")
-pytestmark = pytest.mark.needs("faketime")
+pytestmark = pytest.mark.needs(FAKETIME)
+
+
+def fast() -> tuple[str, ...]:
+    """A command that runs another for which five minutes pass in three seconds.
+
+    Threads that wait for a time-out wait longer; events wake them all the same.
+    """
+    return ("env", f"LD_PRELOAD={glob.glob(FAKETIME)[0]}", "FAKETIME=+0 x100", "NO_FAKE_STAT=1")
 
 
 def status(daemon: Daemon, code: int) -> dict[str, Any] | None:
@@ -50,7 +58,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 def test_a_total_outage(lark: Sandbox, make_daemon: MakeDaemon, told: Callable[[], str]) -> None:
     """Green while Lark answers, red once five minutes brought no answer, and green again with the next."""
     daemon = make_daemon()
-    daemon.prefix = FAST
+    daemon.prefix = fast()
     with daemon:
         wait_for_sidecar(daemon.drop("before.png", picture(1)))
         assert status(daemon, 0)
@@ -80,7 +88,7 @@ def test_a_dead_proxy_is_named(lark: Sandbox, make_daemon: MakeDaemon, monkeypat
         monkeypatch.setenv("http_proxy", f"http://somebody:hush-hush@127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "")
         daemon = make_daemon()
-        daemon.prefix = FAST
+        daemon.prefix = fast()
         daemon.drop("waiting.png", picture(1))
         with daemon:
             red = wait_until(lambda: status(daemon, 1), what="exit 1")

@@ -58,6 +58,7 @@ TORN = {
 }
 
 
+@pytest.mark.needs("jq")
 @pytest.mark.parametrize("before", [0, 2 * results.CHECKED], ids=["short", "long"])
 @pytest.mark.parametrize("torn", TORN)
 def test_a_torn_end_is_set_right(tmp_path: Path, torn: str, before: int) -> None:

@@ -225,6 +225,7 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("strace")
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.parametrize("after", ["keep", "move", "delete"])
