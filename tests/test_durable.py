@@ -1,13 +1,14 @@
-"""Folders that outlive a power cut."""
+"""Folders and content that outlive a power cut."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from larkdrop.durable import make_folder
+from larkdrop.durable import make_folder, sync_data
 
 
 def test_every_folder_on_the_way_is_synced_with_the_one_above_it(
@@ -34,3 +35,17 @@ def test_every_folder_on_the_way_is_synced_with_the_one_above_it(
     (tmp_path / "a" / "b" / "other").mkdir()  # takes the inode of the one before
     make_folder(tmp_path / "a" / "b" / "c")
     assert synced
+
+
+def test_a_file_system_that_can_not_sync_keeps_nobody_from_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But a disk that fails is an error."""
+    answer = errno.EINVAL
+
+    def fail(_file: int) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    sync_data(0)
+    answer = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        sync_data(0)

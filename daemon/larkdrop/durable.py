@@ -1,11 +1,24 @@
-"""Names that outlive a power cut: a file's or folder's name is durable once the folder that holds it was synced."""
+"""What outlives a power cut: content once its file was synced, a name once the folder that holds it was."""
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+# What file systems answer that can't sync a file that is open for reading.
+CAN_NOT_SYNC = frozenset({errno.EINVAL, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def sync_data(file: int) -> None:
+    """Have the content of an open file on the disk, where its file system can do that. Raises OSError."""
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        if error.errno not in CAN_NOT_SYNC:
+            raise
 
 
 def sync_folder(folder: str | Path) -> None:

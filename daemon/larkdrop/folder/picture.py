@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from larkdrop.durable import sync_data
 from larkdrop.folder.shape import End, Shape, recognise
 from larkdrop.progress import aside
 
@@ -99,7 +100,7 @@ def read(folder: int, name: str, most: int) -> Picture:
             digest.update(content)
             shape = recognise(content)
         with aside:
-            os.fdatasync(file)
+            sync_data(file)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
     return Picture(before, content, digest.hexdigest(), shape)
