@@ -28,7 +28,7 @@ needs_root = pytest.mark.needs("root", "mount")
 
 @contextmanager
 def sysctl(name: str, value: int) -> Iterator[None]:
-    """A kernel setting, set back afterwards."""
+    """A kernel setting, set back afterwards. It holds for the whole machine, so who sets one does not run beside others."""
     place = Path("/proc/sys/fs/inotify", name)
     before = place.read_text()
     place.write_text(str(value))
@@ -151,6 +151,7 @@ def test_a_thousand_kills(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp
     print(f"seed {SEED}: {kills} kills, {len(contents)} pictures, {again} answers lost and asked for again")
 
 
+@pytest.mark.slow
 @needs_root
 def test_a_kernel_queue_overflow_is_made_good_at_once(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """64 events of room, 1,500 files dropped on a stopped process, no periodic rescan to help."""
@@ -166,6 +167,7 @@ def test_a_kernel_queue_overflow_is_made_good_at_once(lark: Sandbox, make_daemon
             assert daemon.events("events_lost")
 
 
+@pytest.mark.slow
 @needs_root
 def test_out_of_inotify_watches(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """Says which sysctl and how much, and polls meanwhile."""
@@ -180,6 +182,7 @@ def test_out_of_inotify_watches(lark: Sandbox, make_daemon: Callable[..., Daemon
             assert wait_for_sidecar(daemon.drop(f"{n}/a.png", picture(n)))
 
 
+@pytest.mark.slow
 @needs_root
 def test_out_of_inotify_instances(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """Not one folder can be watched by events: all are polled, and the log says so."""
