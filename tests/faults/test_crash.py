@@ -28,7 +28,7 @@ needs_root = pytest.mark.needs("root", "mount")
 
 @contextmanager
 def sysctl(name: str, value: int) -> Iterator[None]:
-    """A kernel setting, set back afterwards. It holds for the whole machine, so who sets one does not run beside others."""
+    """A kernel setting, set back afterwards; it holds for the whole machine."""
     place = Path("/proc/sys/fs/inotify", name)
     before = place.read_text()
     place.write_text(str(value))

@@ -79,7 +79,7 @@ def test_one_of_the_group_asks_how_it_is(service: Service) -> None:
     command = "/opt/larkdrop/bin/larkdrop {} --config /etc/larkdrop/config.toml"
     service.guest.path("/srv/inbox/no-picture.png").unlink(missing_ok=True)
     said = service.guest.bash(command.format("status"), user="carol")
-    assert "larkdrop runs since" in said
+    assert "larkdrop is running, since" in said
     assert "It was uploaded at" in service.guest.bash(f"{command.format('explain')} /srv/inbox/{name}", user="carol")
     assert service.guest.bash(f"{command.format('keys')} --key-only {name}", user="carol")
     refused = service.guest.bash(command.format("status"), user="dave", check=False)
