@@ -87,7 +87,7 @@ def test_one_of_the_group_asks_how_it_is(service: Service) -> None:
     assert "Traceback" not in refused
     service.systemctl("stop")
     assert service.guest.bash(f"{command.format('keys')} --key-only {name}", user="carol")
-    assert "does not run" in service.guest.bash(command.format("status"), user="carol")
+    assert "is not running" in service.guest.bash(command.format("status"), user="carol")
 
 
 def test_an_inbox_made_again_is_seen_where_its_parent_is_open(service: Service) -> None:
