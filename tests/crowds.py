@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from larkdrop.sandbox import Sandbox
@@ -51,11 +52,17 @@ STREAM = Crowd("25 dropped a second", stream=25, seconds=300, every=0)
 BATCH = Crowd("300 moved in at once", 300, seconds=10, every=0)
 
 
+@cache
+def contents(count: int) -> tuple[bytes, ...]:
+    """So many pictures; made once, since that takes seconds and would disturb whatever is played meanwhile."""
+    return tuple(picture(number) for number in range(count))
+
+
 def play(crowd: Crowd, home: Path, *, drain: bool = False) -> Played:
     """Let a crowd come; ``drain`` waits until all of it is finished."""
     played, dropped, ready, number = Played(), {}, home / "ready", 1_000_000
     ready.mkdir(parents=True)
-    contents = [picture(n) for n in range(crowd.pictures)]
+    images = contents(crowd.pictures)
     with Sandbox() as lark:
         lark.faults.set({"delay": DELAY, "per_second": crowd.per_second, "per_minute": crowd.per_minute})
         limits = {"requests_per_second": crowd.per_second, "requests_per_minute": crowd.per_minute}
@@ -63,8 +70,8 @@ def play(crowd: Crowd, home: Path, *, drain: bool = False) -> Played:
         lark_settings = {"base_url": lark.url, "app_id": "cli_sandbox", "app_secret": "sandbox-secret", **limits}
         daemon = Daemon(home, None, lark=lark_settings, upload=upload, log={"level": "info", "format": "json"})
         where = daemon.inbox if crowd.found else ready
-        paths = [where / f"{n:06}.png" for n in range(len(contents))]
-        for path, content in zip(paths, contents, strict=True):
+        paths = [where / f"{n:06}.png" for n in range(len(images))]
+        for path, content in zip(paths, images, strict=True):
             path.write_bytes(content)
         with daemon:
             began = time.monotonic()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crowds import BATCH, FOUND, MOVED_IN, SMALL_LIMITS, STREAM, Crowd, Played, play
+from tests.crowds import BATCH, FOUND, MOVED_IN, SMALL_LIMITS, STREAM, Crowd, Played, contents, play
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Played]]]:
     """Every other crowd, as it is played."""
+    contents(MOVED_IN.pictures)
     with ThreadPoolExecutor() as pool:
         yield {
             crowd.name: pool.submit(play, crowd, tmp_path_factory.mktemp("crowd"), drain=crowd is STREAM)

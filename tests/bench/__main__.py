@@ -26,7 +26,7 @@ import requests
 
 from tests.bench.plot import plot
 from tests.bench.server import Server
-from tests.crowds import FOUND, MOVED_IN, SMALL_LIMITS, play
+from tests.crowds import FOUND, MOVED_IN, SMALL_LIMITS, contents, play
 from tests.helpers import Daemon, picture, wait_until
 
 HERE = Path(__file__).parent
@@ -232,6 +232,7 @@ def limits(_server: Server, _rounds: int) -> list[Row]:
     """Crowds under the real limits and a server that takes 200 ms, all at the same time; and drops meanwhile."""
     rows: list[Row] = []
     crowds = (SMALL_LIMITS, MOVED_IN, FOUND)
+    contents(MOVED_IN.pictures)
     with folder() as home, ThreadPoolExecutor() as pool:
         playing = [pool.submit(play, crowd, home / str(number)) for number, crowd in enumerate(crowds)]
         for crowd, future in zip(crowds, playing, strict=True):
