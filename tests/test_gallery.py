@@ -22,6 +22,16 @@ from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
 LONG = f"{'a long name ' * 6}v2.png"
 HOSTILE = "<img src=x onerror='document.title=1'>&\"</script>.png"
+# What a busy machine does: an observer hears of several changes at once, and late.
+LATE = """window.IntersectionObserver = class extends IntersectionObserver {
+    constructor(callback, options) {
+        const changes = [];
+        super(news => {
+            if (!changes.length) setTimeout(() => callback(changes.splice(0)), 200);
+            changes.push(...news);
+        }, options);
+    }
+}"""
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1280,900",
@@ -105,6 +115,15 @@ def test_thumbnails_come_as_they_are_needed(page: Chrome) -> None:
     widths = "return [...document.querySelectorAll('.picture img')].filter(image => image.naturalWidth === 320).length"
     seen = page.execute_script(widths)
     assert wait_until(lambda: page.execute_script(widths) >= seen > 100, what="thumbnails where one scrolled")
+
+
+def test_the_list_grows_on_a_busy_machine(browser: Chrome, made: Daemon) -> None:
+    """The end of the list leaves the window and comes back before the page hears of either: it still grows."""
+    late = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LATE})
+    browser.get(f"file://{made.home}/gallery.html")
+    browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", late)
+    cards = "window.scrollTo(0, document.body.scrollHeight); return document.querySelectorAll('li').length"
+    wait_until(lambda: browser.execute_script(cards) > 1000, what="further pictures")
 
 
 def test_upright_and_wide_pictures_in_even_frames(page: Chrome) -> None:
