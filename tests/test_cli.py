@@ -13,7 +13,7 @@ import pytest
 
 from larkdrop import __version__
 from larkdrop.cli import COMMANDS
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon
 
 

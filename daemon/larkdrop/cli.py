@@ -17,7 +17,7 @@ import click
 
 from larkdrop import __version__
 from larkdrop.errors import ConfigError, LarkdropError
-from larkdrop.systemd import PRIORITIES, to_journal
+from larkdrop.service.systemd import PRIORITIES, to_journal
 
 COMMANDS = {
     "run": "Watch the folders and upload what is dropped into them.",

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from larkdrop.folder.sidecar import name_for
-from larkdrop.keycache import Content, KeyCache
-from larkdrop.sandbox import Sandbox
+from larkdrop.records.key_cache import Content, KeyCache
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
 MANY = {"requests_per_second": 10_000, "requests_per_minute": 600_000}

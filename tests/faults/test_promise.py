@@ -19,18 +19,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from larkdrop.backoff import Backoff
+from larkdrop.config.settings import Settings
 from larkdrop.folder import sidecar
 from larkdrop.folder.scan import scan
 from larkdrop.folder.settle import Settle
-from larkdrop.keycache import KeyCache
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
-from larkdrop.queue import DropQueue
-from larkdrop.recorder import Recorder
-from larkdrop.results import ResultLog
-from larkdrop.settings import Settings
-from larkdrop.worker import Worker
+from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.worker import Worker
+from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.result_log import ResultLog
 from tests.helpers import picture, sidecar_of
 
 NAMES = ["a.png", "b.png", "c.png"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.scan import scan
-from larkdrop.record import Record, now
-from larkdrop.settings import Watch
+from larkdrop.records.record import Record, now
 from tests.helpers import wait_until
 
 RECORD = Record(

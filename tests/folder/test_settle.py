@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
-from larkdrop.settings import Watch
 
 
 def test_what_an_event_told_is_not_forgotten_for_a_scan(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from larkdrop.config.settings import Lark
 from larkdrop.errors import ApiOffline, CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.lark.client import Client, Token
-from larkdrop.sandbox import Sandbox
-from larkdrop.settings import Lark
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, wait_until
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from larkdrop.errors import MomentFault, SetupFault, Throttled
 from larkdrop.lark.pace import OUTAGE, Pace
 from larkdrop.lark.windows import Ticket
-from tests.simulation import Clock
+from tests.pipeline.simulation import Clock
 
 
 def make(clock: Clock, per_second: int = 50, per_minute: int = 1000) -> Pace:

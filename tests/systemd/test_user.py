@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, sidecar_of, wait_for_sidecar, wait_until
 from tests.systemd.conftest import SECRET
 from tests.systemd.guest import CHECKOUT, Guest, readme

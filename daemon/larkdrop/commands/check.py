@@ -13,14 +13,14 @@ from typing import get_args
 
 import click
 
-from larkdrop import config
 from larkdrop.commands import as_service
 from larkdrop.commands.options import config_option, json_option, print_json, shown
+from larkdrop.config import load as config
+from larkdrop.config.settings import Api, Settings, Watch
 from larkdrop.errors import ApiOffline, CallFault, ConfigError, LarkdropError, PictureFault
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
-from larkdrop.settings import Api, Settings, Watch
-from larkdrop.systemd import writable
+from larkdrop.records.durable import writable
 
 # Seconds by which a clock may be off before certificates and tokens are in danger.
 CLOCK = 300

@@ -10,9 +10,9 @@ from typing import Any
 import click
 from pydantic import BaseModel, SecretStr
 
-from larkdrop import config
 from larkdrop.commands.options import config_option, json_option, print_json
-from larkdrop.settings import SECTIONS
+from larkdrop.config import load as config
+from larkdrop.config.settings import SECTIONS
 
 # What everybody has to fill in, and what keys without a fixed default look like.
 SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}

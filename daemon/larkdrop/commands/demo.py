@@ -52,7 +52,7 @@ MARK, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
 def command() -> None:
     """See it work in a minute, without an account: real pictures, a real daemon, a local sandbox instead of Lark."""
     try:
-        from larkdrop.sandbox import Sandbox  # noqa: PLC0415 - an optional extra
+        from larkdrop.sandbox.server import Sandbox  # noqa: PLC0415 - an optional extra
     except ModuleNotFoundError as missing:
         raise click.ClickException(f"the sandbox needs {missing.name}: pip install 'larkdrop[sandbox]'.") from missing
     _remove_older()

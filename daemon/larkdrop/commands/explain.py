@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from larkdrop import answers, config
 from larkdrop.commands.options import absolute, ask, config_option, json_option, tell
+from larkdrop.config import load as config
+from larkdrop.service import answers
 
 
 @click.command(epilog="Example: larkdrop explain inbox/photo.jpg")

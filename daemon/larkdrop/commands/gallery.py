@@ -16,9 +16,10 @@ import click
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from larkdrop import answers, config
 from larkdrop.commands.options import config_option, shown
-from larkdrop.index import File
+from larkdrop.config import load as config
+from larkdrop.records.index import File
+from larkdrop.service import answers
 
 PAGE = Path(__file__).with_name("gallery.html")
 # Pixels of a thumbnail's longer side: twice what the page shows, for screens of two pixels a point; 2 to 10 kB.

@@ -17,11 +17,12 @@ from typing import Any
 
 import click
 
-from larkdrop import answers, config
 from larkdrop.commands.options import absolute, config_option, json_option, print_json, shown
+from larkdrop.config import load as config
+from larkdrop.config.settings import Settings
 from larkdrop.folder import picture, sidecar
-from larkdrop.index import File, Index
-from larkdrop.settings import Settings
+from larkdrop.records.index import File, Index
+from larkdrop.service import answers
 
 # Seconds between looks while waiting.
 WAIT_STEP = 0.05

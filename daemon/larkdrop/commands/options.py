@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from larkdrop import control
-from larkdrop.settings import Settings
+from larkdrop.config.settings import Settings
+from larkdrop.service import control
 
 config_option = click.option(
     "--config",

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import click
 
-from larkdrop import config, logs
 from larkdrop.commands.options import config_option
-from larkdrop.service import Service
-from larkdrop.settings import Settings
+from larkdrop.config import load as config
+from larkdrop.config.settings import Settings
+from larkdrop.service import logs
+from larkdrop.service.daemon import Service
 
 # Seconds after which a file counts for a third in the rate; for which a total must be larger, or smaller, to be shown;
 # for which a reason stays.

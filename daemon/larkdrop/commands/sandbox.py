@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from larkdrop.sandbox import APP_ID, APP_SECRET, Edition, Faults, Sandbox
+from larkdrop.sandbox.server import APP_ID, APP_SECRET, Edition, Faults, Sandbox
 
 
 def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:

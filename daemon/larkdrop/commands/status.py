@@ -15,9 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from larkdrop import answers, config
 from larkdrop.commands.options import ask, config_option, json_option, print_json, shown
-from larkdrop.settings import Settings
+from larkdrop.config import load as config
+from larkdrop.config.settings import Settings
+from larkdrop.service import answers
 
 # Seconds between two refreshes with --watch.
 REFRESH = 2.0

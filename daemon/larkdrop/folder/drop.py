@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.picture import Stamp
-from larkdrop.settings import Watch
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from larkdrop.durable import sync_data
-from larkdrop.folder.shape import End, Shape, recognise
+from larkdrop.folder.recognise import End, Shape, recognise
 from larkdrop.progress import aside
+from larkdrop.records.durable import sync_data
 
 CHUNK = 1024 * 1024
 

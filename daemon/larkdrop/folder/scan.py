@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, ignored, wanted
 from larkdrop.progress import step
-from larkdrop.settings import Watch
 
 
 def scan(

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
-from larkdrop.folder.shape import End, Shape
+from larkdrop.folder.recognise import End, Shape
 from larkdrop.progress import waiting
-from larkdrop.settings import Watch
 
 # Seconds of quiet after which a picture that is cut short is given up until it changes.
 CUT_SECONDS = 60.0

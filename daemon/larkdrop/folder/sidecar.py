@@ -14,7 +14,7 @@ from typing import Any
 
 from larkdrop.folder.picture import Stamp
 from larkdrop.progress import aside
-from larkdrop.record import Record
+from larkdrop.records.record import Record
 
 SUFFIX = ".lark.json"
 TEMP_PREFIX, TEMP_SUFFIX = ".larkdrop-", ".tmp"

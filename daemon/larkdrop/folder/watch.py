@@ -35,12 +35,12 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, belongs, in_ignored
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.folder.picture import Stamp
 from larkdrop.progress import Look
-from larkdrop.settings import Watch
 
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)

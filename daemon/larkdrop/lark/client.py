@@ -17,12 +17,12 @@ from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from larkdrop.config.settings import Api, Lark
 from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
 from larkdrop.lark.contact import Contact
 from larkdrop.lark.transport import Body, Reached, Transport
 from larkdrop.progress import waiting
-from larkdrop.settings import Api, Lark
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
+from larkdrop.config.settings import Api
 from larkdrop.errors import (
     ApiOffline,
     CallFault,
@@ -20,7 +21,6 @@ from larkdrop.errors import (
     Throttled,
     TokenFault,
 )
-from larkdrop.settings import Api
 
 PLATFORM_TIME = timezone(timedelta(hours=8))
 

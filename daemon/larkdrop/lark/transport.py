@@ -21,9 +21,9 @@ from urllib3.connection import HTTPConnection
 from urllib3.util.wait import wait_for_read
 
 from larkdrop import __version__
+from larkdrop.config.settings import Lark
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.progress import waiting
-from larkdrop.settings import Lark
 
 PROXIES = "Check base_url, and the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY."
 # The exceptions of requests, and of urllib3 where it is used without requests.
