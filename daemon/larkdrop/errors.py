@@ -39,6 +39,11 @@ class LarkdropError(Exception):
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
+    def fields(self) -> dict[str, object]:
+        """What is known, as the fields of a log line."""
+        known = {"reason": self.message, "code": self.code, "hint": self.hint, "log_id": self.log_id}
+        return {name: value for name, value in known.items() if value not in {None, ""}}
+
     def __str__(self) -> str:
         known = [f"code {self.code}"] if self.code is not None else []
         known += [f"log id {self.log_id}"] if self.log_id else []

@@ -221,7 +221,7 @@ def test_a_full_inbox(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None
 def test_a_full_state_folder(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """Where keys can't be kept no further ones are asked for; all is well once there is room."""
     daemon = make_daemon(upload={"workers": 4})
-    with tmpfs(daemon.state, "1m"), daemon:
+    with tmpfs(daemon.state, "8m"), daemon:
         filler = fill(daemon.state)
         paths = [daemon.drop(f"{n}.png", picture(n)) for n in range(40)]
         wait_until(lambda: daemon.events("recording_failed"))

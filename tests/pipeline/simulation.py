@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from larkdrop.config.settings import Watch
 from larkdrop.errors import Throttled
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
-from larkdrop.pipeline.queue import DropQueue, Job
+from larkdrop.pipeline.job import Job
+from larkdrop.pipeline.queue import DropQueue
 
 # Seconds by which the clock moves at a time.
 TICK = 0.02
@@ -66,7 +68,7 @@ class Simulation:
         self.began = self.clock.now
         self.platform = platform or Platform(per_second, per_minute)
         self.pace = Pace(
-            per_second=per_second, per_minute=per_minute, probe_seconds=60, backoff=lambda _: 1.0, clock=self.clock
+            per_second=per_second, per_minute=per_minute, probe_seconds=60, pauses=lambda: repeat(1.0), clock=self.clock
         )
         self.queue = DropQueue(self.pace, self.clock)
         self.watch = Watch(path=Path(__file__).parent)  # any folder that is there
@@ -116,7 +118,7 @@ class Simulation:
                 self.pace.succeeded(called.ticket)
                 self.done[Path(called.drop.path).name] = self.now
                 self.queue.done(called)
-        while len(self._calls) < 16 and (job := self.queue._take()):
+        while len(self._calls) < 16 and (job := self.queue.take_now()):
             if job.ticket:
                 self.started[Path(job.drop.path).name] = self.now
                 self._calls.append((self.clock.now + 0.2, job, self.platform.call(self.clock.now)))

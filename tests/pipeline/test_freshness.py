@@ -58,7 +58,7 @@ def test_more_than_fits_at_once_displaces_the_oldest_and_not_the_newest() -> Non
     simulation.drop("now")
     simulation.run_until(5)
     assert simulation.wait("now") < 2
-    assert simulation.queue.overflowed, "a rescan finds those that were displaced"
+    assert simulation.queue._overflowed, "a rescan finds those that were displaced"
 
 
 def test_a_batch_is_quick_and_keeps_its_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,10 @@ from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.pace import Pace
-from larkdrop.pipeline import intake as intake_module
 from larkdrop.pipeline import queue as queue_module
 from larkdrop.pipeline.intake import Intake
-from larkdrop.pipeline.queue import DropQueue, Job
-from larkdrop.pipeline.recorder import Entry
+from larkdrop.pipeline.job import Job, Outcome
+from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.record import Record
 from tests.helpers import wait_until
 from tests.pipeline.simulation import Clock
@@ -36,7 +36,7 @@ def watch(tmp_path: Path) -> Watch:
 def queue() -> DropQueue:
     """A queue whose pace always has a ticket, and in which everything happens in one moment."""
     clock = Clock()
-    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, backoff=lambda _: 1.0, clock=clock)
+    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, pauses=lambda: repeat(1.0), clock=clock)
     return DropQueue(pace, clock)
 
 
@@ -134,7 +134,6 @@ def test_what_has_no_room_is_found_by_a_rescan(
 ) -> None:
     """Past its limit the queue forgets, and the folder is the queue."""
     monkeypatch.setattr(queue_module, "MOST", 5)
-    monkeypatch.setattr(intake_module, "MOST", 5)
     intake = Intake((watch,), queue, Settle(queue.put), settle_seconds=0, rescan_seconds=3600)
     for number in range(18):
         queue.put(drop(str(number)))
@@ -195,7 +194,7 @@ def test_an_outcome_to_be_recorded_outlives_a_full_queue(
     queue.put(drop("a"))
     job = queue.take()
     assert job
-    job.entry = Entry(job.drop.path, watch, Stamp(1, 1, 1, 1), RECORD)
+    job.outcome = Outcome(RECORD, Stamp(1, 1, 1, 1))
     queue.later(job, 60)
     place = queue.place(job.drop.path)
     assert place
@@ -211,7 +210,7 @@ def test_an_outcome_to_be_recorded_outlives_a_new_event(
         queue.put(drop("a"))
         job = queue.take()
         assert job
-        job.entry = Entry(job.drop.path, watch, stamp, RECORD)
+        job.outcome = Outcome(RECORD, stamp)
         if new_event_while_working:
             queue.put(drop("a"))
             queue.later(job, 3600)
@@ -220,5 +219,5 @@ def test_an_outcome_to_be_recorded_outlives_a_new_event(
             queue.put(drop("a"))
         again = queue.take()
         assert again
-        assert again.entry is job.entry
+        assert again.outcome is job.outcome
         queue.done(again)

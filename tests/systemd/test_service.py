@@ -204,7 +204,7 @@ def test_a_stuck_thread_is_restarted_by_the_watchdog(service: Service) -> None:
         wait_until(lambda: service.pid != pid, 40, "the watchdog")
         stuck = guest.events(service.unit, "stuck")
         assert stuck
-        assert stuck[-1]["parts"] == ["intake"]
+        assert stuck[-1]["parts"] == ["rescan"]
     finally:
         guest.run("systemctl", "kill", "--signal=CONT", "fuse", check=False)
         guest.run("systemctl", "stop", "fuse", check=False)

@@ -66,6 +66,12 @@ class Settle:
                 self._changed.notify()
         return True
 
+    @property
+    def due(self) -> float | None:
+        """When the next file is due."""
+        with self._changed:
+            return self._due[0][0] if self._due else None
+
     def count(self, watch: Watch) -> int:
         """How many files of a folder are held."""
         with self._changed:

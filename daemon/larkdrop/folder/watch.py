@@ -40,7 +40,6 @@ from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, belongs, in_ignored
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.folder.picture import Stamp
-from larkdrop.progress import Look
 
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
@@ -246,9 +245,11 @@ class Watcher:
             self._observer.stop()
             self._observer.join()
 
-    def looks(self) -> dict[str, Look]:
+    def activity(self) -> dict[str, tuple[bool, int]]:
         """The parts to be watched over."""
-        return {"inotify": self._observer.descriptor.look, "observer": self._observer.look} if self._observer else {}
+        return (
+            {"inotify": self._observer.descriptor.look(), "observer": self._observer.look()} if self._observer else {}
+        )
 
     def check(self) -> None:
         """Notice folders that were removed, renamed, unmounted or mounted over, and watch them again."""

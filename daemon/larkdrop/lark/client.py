@@ -85,6 +85,11 @@ class Client:
             raise SetupFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
 
     @property
+    def longest_upload(self) -> float:
+        """Seconds."""
+        return 4 * (self._settings.connect_timeout + self._settings.read_timeout)
+
+    @property
     def proxy(self) -> str:
         """The proxy on the way to Lark: ``host:port``; empty where there is none."""
         return self._transport.proxy

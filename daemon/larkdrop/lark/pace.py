@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from larkdrop.errors import LarkdropError, SetupFault, Throttled
@@ -37,21 +37,21 @@ class Pace:
         per_second: int,
         per_minute: int,
         probe_seconds: float,
-        backoff: Callable[[int], float],
+        pauses: Callable[[], Iterator[float]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``backoff`` gives the pause in seconds after the n-th failed probe of an outage."""
         self._windows = Windows(per_second, per_minute)
         self._learning = [Learning(window) for window in (self._windows.second, self._windows.minute)]
         self._probe_seconds = probe_seconds
-        self._backoff = backoff
+        self._pauses = pauses
+        self._probe_pauses = pauses()
         self._clock = clock
         self._lock = threading.Lock()
         self._hold: Hold | None = None
         self._probing: Ticket | None = None
         self._next_probe = 0.0
         self._fixed_at = -math.inf  # as a person said
-        self._probes = 0
         self._failures = 0
         self._quiet_until = 0.0
 
@@ -144,16 +144,15 @@ class Pace:
                 began = not (self._hold and self._hold.person and self._hold.reason.code == reason.code)
                 return self._close(reason, now, person=True) if began else None
             if mine:
-                self._probes += 1
                 person = self._hold is not None and self._hold.person
-                self._probe_in(self._probe_seconds if person else self._backoff(self._probes), now, ticket)
+                self._probe_in(self._probe_seconds if person else next(self._probe_pauses), now, ticket)
                 return None
             if self._hold or not first:
                 return None
             self._failures += 1
             if self._failures >= OUTAGE:
-                self._probes = 1
-                self._probe_in(self._backoff(1), now, ticket)
+                self._probe_pauses = self._pauses()
+                self._probe_in(next(self._probe_pauses), now, ticket)
                 return self._close(reason, now, person=False)
             return None
 

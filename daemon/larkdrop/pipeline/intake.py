@@ -12,12 +12,13 @@ import structlog
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle
-from larkdrop.pipeline.queue import MOST, DropQueue
-from larkdrop.progress import waiting
+from larkdrop.pipeline.queue import DropQueue
 
 T = TypeVar("T")
+# The threads that walk through folders.
+RESCAN, FOLDERS = "rescan", "new folders"
 
 
 class Intake:
@@ -41,7 +42,8 @@ class Intake:
         self._changed = threading.Condition()
         self._scans: dict[Watch, None] = {}  # asked for
         self._folders: dict[tuple[Watch, str], None] = {}  # new sub-folders, asked for
-        self._looking = 0
+        self._walking = 0
+        self._walks: dict[str, Scan | None] = {RESCAN: None, FOLDERS: None}  # under way
         self._stopped = False
         self._unreadable: set[str] = set()
         self._period = dict.fromkeys(watches, rescan_seconds)
@@ -49,9 +51,9 @@ class Intake:
 
     @property
     def idle(self) -> bool:
-        """Whether every look that was asked for is finished."""
+        """Whether every walk that was asked for is finished."""
         with self._changed:
-            return not (self._scans or self._folders or self._looking)
+            return not (self._scans or self._folders or self._walking)
 
     @property
     def next_look(self) -> dict[Watch, float]:
@@ -71,7 +73,7 @@ class Intake:
     def begun(self, drop: Drop) -> None:
         """A file appeared, and nobody closed it yet."""
         if not self._settle.park(drop, self._settle_seconds):
-            self._queue.overflowed = True
+            self._queue.overflow()
 
     def look(self, watch: Watch, below: str = "") -> None:
         """Look through a watched folder, or its sub-folder ``below``, as soon as possible."""
@@ -131,10 +133,16 @@ class Intake:
 
     def tick(self) -> None:
         """Look again for what had no room, once there is room."""
-        counts = self._queue.counts()
-        if self._queue.overflowed and max(counts.backlog, counts.backoff) < MOST // 2:
-            self._queue.overflowed = False
+        if self._queue.take_overflow():
             self.rescan()
+
+    def activity(self) -> dict[str, tuple[bool, int]]:
+        """For each thread: whether it walks through a folder (and doesn't wait for room), and how far it is."""
+        full = self._queue.is_full
+        return {
+            thread: (not (full and thread == RESCAN), scan.seen) if scan else (False, 0)
+            for thread, scan in self._walks.items()
+        }
 
     def stop(self) -> None:
         """End ``run`` and ``run_folders``."""
@@ -143,34 +151,33 @@ class Intake:
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Look through watched folders when asked to, and at each when its time has come, until stopped."""
+        """Walk through watched folders when asked to, and through each when its time has come, until stopped."""
         began = time.time()
         swept: set[Watch] = set()
         while watch := self._next(self._scans, self._until_due):
-            self._look(watch, left_before=0.0 if watch in swept else began)
+            self._walk(watch, sweep_before=0.0 if watch in swept else began)
             swept.add(watch)
 
     def run_folders(self) -> None:
-        """Look through new sub-folders, until stopped. In a thread of its own, since a scan waits behind a backlog."""
+        """Walk through new sub-folders, until stopped: in a thread of its own, since a rescan waits for room."""
         while wanted := self._next(self._folders, lambda: None):
-            self._look(*wanted)
+            self._walk(*wanted)
 
     def _next(self, wanted: dict[T, None], until_due: Callable[[], float | None]) -> T | None:
-        """The next look to take; None once stopped. ``until_due`` asks for what is due, and tells when more will be."""
+        """The next walk to take; None once stopped. ``until_due`` asks for what is due, and tells when more will be."""
         with self._changed:
             while not self._stopped:
                 pause = until_due()
                 if wanted:
-                    self._looking += 1
+                    self._walking += 1
                     found = next(iter(wanted))
                     del wanted[found]
                     return found
-                with waiting:
-                    self._changed.wait(pause)
+                self._changed.wait(pause)
         return None
 
     def _until_due(self) -> float:
-        """Ask for a scan of each folder whose time has come. Returns the seconds until the next one's."""
+        """Ask for a rescan of each folder whose time has come. Returns the seconds until the next one's."""
         now = time.monotonic()
         for watch, due in self._due.items():
             if due <= now:
@@ -178,27 +185,28 @@ class Intake:
                 self._due[watch] = now + self._period[watch]
         return min(self._due.values()) - now
 
-    def _look(self, watch: Watch, below: str = "", *, left_before: float = 0.0) -> None:
+    def _walk(self, watch: Watch, below: str = "", *, sweep_before: float = 0.0) -> None:
         began, found, root = time.monotonic(), 0, below or str(watch.path)
-        bad: set[str] = set()
+        unreadable: set[str] = set()
 
-        def unreadable(folder: str, error: OSError) -> None:
+        def cannot_list(folder: str, error: OSError) -> None:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                bad.add(folder)
-                self._cannot_list(folder, error)
+                unreadable.add(folder)
+                say = self._log.debug if folder in self._unreadable else self._log.error
+                hint = "Let larkdrop's user list it; every rescan looks again."
+                say("cannot_list", path=folder, reason=error.strerror, hint=hint)
 
-        for drop in scan(watch, below=below, left_before=left_before, unreadable=unreadable):
+        scan = Scan(watch, below=below, sweep_before=sweep_before, unreadable=cannot_list)
+        thread = FOLDERS if below else RESCAN
+        self._walks[thread] = scan
+        for drop in scan:
             found += 1
             if below:
                 self._queue.put(drop)
             elif not self._queue.put_backlog(drop):
                 return
+        self._walks[thread] = None
         self._log.debug("looked", path=root, found=found, seconds=round(time.monotonic() - began, 3))
         with self._changed:
-            self._unreadable = bad | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
-            self._looking -= 1
-
-    def _cannot_list(self, folder: str, error: OSError) -> None:
-        hint = "Let larkdrop's user list it; every rescan looks again."
-        say = self._log.debug if folder in self._unreadable else self._log.error
-        say("cannot_list", path=folder, reason=error.strerror, hint=hint)
+            self._unreadable = unreadable | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
+            self._walking -= 1

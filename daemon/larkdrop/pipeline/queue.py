@@ -1,4 +1,4 @@
-"""Fresh before backlog, each path once, and nobody waits inside a worker.
+"""Which file goes next: fresh before backlog, each path once, and nobody waits inside a worker.
 
 A drop is fresh for ten seconds from when its file was finished, and the newest second goes first. What could not go by
 then is backlog, and so is whatever a scan found: first come, first served.
@@ -10,19 +10,17 @@ import heapq
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
 from larkdrop.config.settings import Watch
-from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
-from larkdrop.pipeline.recorder import Entry
-from larkdrop.progress import waiting
+from larkdrop.pipeline.job import Job, Outcome
+from larkdrop.pipeline.lanes import FreshLane, LateCount
 
 # Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
@@ -30,27 +28,8 @@ MOST = 10_000
 FRESH_SECONDS = 10.0
 # While fresh drops keep coming, one ticket of so many goes to the oldest of the backlog.
 SHARE = 20
-# Seconds over which drops that could not go while they were fresh are counted.
-LATE_SECONDS = 60
 # Seconds; a shorter wait is not worth a thread's sleep.
 SOON = 0.0005
-
-
-@dataclass(eq=False)
-class Job:
-    """One file's way. ``ticket`` is the leave for a call that came with it, if there was one."""
-
-    drop: Drop
-    fresh_until: float = -math.inf  # monotonic seconds
-    ticket: Ticket | None = None
-    calls: int = 0  # made for this file so far
-    failures: int = 0  # of its calls, in a row
-    refused: int = 0  # calls that were refused as such while others succeeded
-    refused_at: float = 0.0  # monotonic seconds of the first of these
-    due: float = 0.0  # monotonic seconds, while in backoff
-    entry: Entry | None = None  # the outcome, known but not yet recorded everywhere
-    claim: object = None  # what nobody else uploads meanwhile
-    fault: LarkdropError | None = None  # of the last call that failed
 
 
 @dataclass(frozen=True)
@@ -80,45 +59,6 @@ class Place:
     ahead: int
 
 
-class _FreshLane:
-    """Fresh jobs: the newest second first, and within a second in order; each path once."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[int, dict[str, Job]] = {}
-        self._second_of: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._second_of)
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._second_of
-
-    def __iter__(self) -> Iterator[Job]:
-        return (job for second in sorted(self._seconds, reverse=True) for job in self._seconds[second].values())
-
-    def add(self, job: Job) -> None:
-        second = int(job.fresh_until)
-        self._second_of[job.drop.path] = second
-        self._seconds.setdefault(second, {})[job.drop.path] = job
-
-    def pop(self, path: str) -> Job:
-        second = self._second_of.pop(path)
-        job = self._seconds[second].pop(path)
-        if not self._seconds[second]:
-            del self._seconds[second]
-        return job
-
-    def pop_newest(self) -> Job:
-        return self.pop(next(iter(self._seconds[max(self._seconds)])))
-
-    def pop_oldest(self) -> Job:
-        return self.pop(next(iter(self._seconds[min(self._seconds)])))
-
-    def is_late(self, now: float) -> bool:
-        """Whether the oldest second is over."""
-        return bool(self._seconds) and min(self._seconds) <= now - 1
-
-
 class DropQueue:
     """Between those who find files and the workers. Thread-safe.
 
@@ -132,23 +72,22 @@ class DropQueue:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # for workers
         self._room = threading.Condition(self._lock)  # for the scan
-        self._ready: dict[str, Job] = {}  # in want of no ticket, as far as is known
-        self._fresh = _FreshLane()
-        self._calls = _FreshLane()  # looked at, in want of a ticket
+        self._ready: dict[str, Job] = {}  # needs no ticket, as far as is known
+        self._fresh = FreshLane()
+        self._calls = FreshLane()  # fresh, and known to need a ticket
         self._backlog: dict[str, Job] = {}
-        self._backoff: list[tuple[float, int, Job]] = []
+        self._backoff: list[tuple[float, int, Job]] = []  # a heap, by due time
         self._in_backoff: dict[str, Job] = {}
         self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._in_backoff)
         self._working: dict[str, Job] = {}
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._pushed = 0
         self._fresh_in_a_row = 0  # tickets since the backlog had one
-        self._late: Counter[int] = Counter()  # drops that could not go while they were fresh, by the second
+        self._late = LateCount()
         self._idle = 0  # workers that wait for a job
-        self._due = math.inf  # monotonic seconds until which one of them keeps the time for all
         self._handed_out = 0
+        self._overflowed = False
         self._stopped = False
-        self.overflowed = False
 
     def put(self, drop: Drop) -> None:
         """A drop that goes first while it is fresh, and ends a pause that the same path was in.
@@ -159,7 +98,7 @@ class DropQueue:
             if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
                 return
             fresh_until = -math.inf if drop.by_scan else self._clock() + FRESH_SECONDS
-            job = Job(drop, fresh_until, entry=self._forget(drop.path))
+            job = Job(drop, fresh_until, outcome=self._forget(drop.path))
             if drop.path in self._working:
                 self._again[drop.path] = job
             else:
@@ -170,8 +109,7 @@ class DropQueue:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
         with self._changed:
             while len(self._backlog) >= MOST and not self._stopped:
-                with waiting:
-                    self._room.wait()
+                self._room.wait()
             if not self._holds(drop.path) and drop.path not in self._working:
                 self._backlog[drop.path] = Job(drop)
                 self._changed.notify()
@@ -179,12 +117,19 @@ class DropQueue:
 
     def take(self) -> Job | None:
         """The next job; waits for one. None once stopped."""
-        while not self._stopped:
-            if job := self._take():
-                return job
-            with waiting:  # and only then for a turn, so that no ticket grows old over it
-                self._wait()
+        with self._changed:
+            while not self._stopped:
+                if job := self._take():
+                    return job
+                self._idle += 1
+                self._changed.wait(self._pause())
+                self._idle -= 1
         return None
+
+    def take_now(self) -> Job | None:
+        """The next job, or None where none may go now."""
+        with self._changed:
+            return self._take()
 
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
@@ -194,39 +139,53 @@ class DropQueue:
     def back(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
         with self._changed:
-            job.ticket = None
             if self._leave(job):
-                self._line_up(job, looked=True)
+                self._line_up(job, needs_call=True)
             self._changed.notify()
 
     def soon(self, job: Job) -> None:
-        """The job waited for another with the same content, and may need no call now."""
+        """The job is to be looked at again at once: it may need no call."""
         with self._changed:
-            job.ticket = None
             if self._leave(job):
-                self._ready[job.drop.path] = job
+                self._ready[job.path] = job
             self._changed.notify()
 
     def later(self, job: Job, pause: float) -> None:
         """The job failed for now; hand it out again in ``pause`` seconds."""
         with self._changed:
-            job.ticket = None
             job.due = self._clock() + pause
             if self._leave(job):
-                if len(self._in_backoff) >= MOST and job.entry is None:
-                    self.overflowed = True
+                if len(self._in_backoff) >= MOST and job.outcome is None:
+                    self._overflowed = True
                 else:
                     self._pushed += 1
                     heapq.heappush(self._backoff, (job.due, self._pushed, job))
-                    self._in_backoff[job.drop.path] = job
+                    self._in_backoff[job.path] = job
             self._changed.notify()
+
+    def overflow(self) -> None:
+        """A file had no room, here or on its way here: a rescan has to find it again."""
+        with self._changed:
+            self._overflowed = True
+
+    def take_overflow(self) -> bool:
+        """Whether files had no room, and there is room by now; says so once."""
+        with self._changed:
+            is_due = self._overflowed and max(len(self._backlog), len(self._in_backoff)) < MOST // 2
+            self._overflowed = self._overflowed and not is_due
+            return is_due
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a scan has to wait for room in the backlog."""
+        with self._changed:
+            return len(self._backlog) >= MOST
 
     @property
     def late(self) -> int:
         """How many drops of the last minute could not go while they were fresh."""
         with self._changed:
-            since = self._clock() - LATE_SECONDS
-            return sum(count for second, count in self._late.items() if second > since)
+            return self._late.within(self._clock())
 
     def counts(self) -> Counts:
         """How many paths are where."""
@@ -237,19 +196,14 @@ class DropQueue:
     def counts_of(self, watch: Watch) -> Counts:
         """How many paths of one folder are where."""
         with self._changed:
-            first = chain(self._ready.values(), self._fresh, self._calls)
-            lanes = (first, self._backlog.values(), self._in_backoff.values(), self._working.values())
-            return Counts(*(sum(job.drop.watch == watch for job in jobs) for jobs in lanes))
+            fresh = chain(self._ready.values(), self._fresh, self._calls)
+            lanes = (fresh, self._backlog.values(), self._in_backoff.values(), self._working.values())
+            return Counts(*(sum(job.watch == watch for job in jobs) for jobs in lanes))
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""
         with self._changed:
-            return tuple(self._all())
-
-    def every(self, condition: Callable[[Job], bool]) -> bool:
-        """Whether a condition holds for every job that is not done."""
-        with self._changed:
-            return all(map(condition, self._all()))
+            return (*self._in_order(), *self._in_backoff.values(), *self._working.values())
 
     def in_backoff(self) -> list[str]:
         """The paths that wait for their next try."""
@@ -263,15 +217,20 @@ class DropQueue:
                 return Place(job, "working", 0)
             if job := self._in_backoff.get(path):
                 return Place(job, "backoff", 0)
-            order = chain(self._ready.values(), self._fresh, self._calls, self._backlog.values())
-            return next((Place(job, "waiting", n) for n, job in enumerate(order) if job.drop.path == path), None)
+            return next((Place(job, "waiting", n) for n, job in enumerate(self._in_order()) if job.path == path), None)
         return None
 
-    def look(self) -> tuple[bool, int]:
+    def activity(self) -> tuple[bool, int]:
         """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
         with self._changed:
             pause = 0.0 if self._ready or self._fresh else self._pause()
             return self._idle > 0 and pause is not None and pause <= SOON, self._handed_out
+
+    def longest_in_hand(self) -> float:
+        """For how many seconds a worker has had its job; the longest of all, 0 where none has one."""
+        with self._changed:
+            now = self._clock()
+            return max((now - job.taken_at for job in self._working.values() if job.taken_at < now), default=0.0)
 
     def wake(self) -> None:
         """Something outside changed: look again whether anything may go."""
@@ -294,30 +253,14 @@ class DropQueue:
             self._room.notify_all()
 
     def _take(self) -> Job | None:
-        with self._changed:
-            job = None if self._stopped else self._next()
-            if job:
-                self._working[job.drop.path] = job
-                self._handed_out += 1
-                if self._ready or self._fresh or self._calls or self._backlog or self._backoff:
-                    self._changed.notify()
-            return job
-
-    def _wait(self) -> None:
-        """Until something may go, as far as can be told."""
-        with self._changed:
-            if self._stopped or self._ready or self._fresh:
-                return
-            self._idle += 1
-            pause = self._pause()
-            due = math.inf if pause is None else self._clock() + pause
-            if due < self._due:
-                self._due = due
-                self._changed.wait(pause)
-                self._due = math.inf
-            else:
-                self._changed.wait()
-            self._idle -= 1
+        job = None if self._stopped else self._next()
+        if job:
+            self._working[job.path] = job
+            job.taken_at = self._clock()
+            self._handed_out += 1
+            if self._ready or self._fresh or self._calls or self._backlog or self._backoff:
+                self._changed.notify()  # another worker looks whether more may go
+        return job
 
     def _next(self) -> Job | None:
         self._end_pauses()
@@ -347,13 +290,21 @@ class DropQueue:
         job.ticket = ticket
         return job
 
+    def _pause(self) -> float | None:
+        """Seconds until something may go that can't go now; None for as long as nothing new happens."""
+        waits = [self._backoff[0][0] - self._clock()] if self._backoff else []
+        waits += [self._pace.delay(fresh=True)] if self._calls else []
+        waits += [self._pace.delay(fresh=False)] if self._backlog else []
+        wait = min(waits, default=math.inf)
+        return None if wait == math.inf else max(wait, SOON)
+
     def _end_pauses(self) -> None:
         """What was in backoff for long enough lines up again."""
-        while self._backoff and (self._backoff[0][0] <= self._clock() or self._gone(self._backoff[0][2])):
-            due = heapq.heappop(self._backoff)[2]
-            if not self._gone(due):
-                del self._in_backoff[due.drop.path]
-                self._line_up(due, looked=True)
+        while self._backoff and (self._backoff[0][0] <= self._clock() or self._is_gone(self._backoff[0][2])):
+            job = heapq.heappop(self._backoff)[2]
+            if not self._is_gone(job):
+                del self._in_backoff[job.path]
+                self._line_up(job, needs_call=True)
 
     def _end_freshness(self) -> None:
         """What could not go while it was fresh is backlog."""
@@ -363,57 +314,46 @@ class DropQueue:
                 self._be_late(lane.pop_oldest())
 
     def _be_late(self, job: Job) -> None:
-        second = int(self._clock())
-        self._late[second] += 1
-        if len(self._late) > 2 * LATE_SECONDS:
-            self._late = Counter({at: count for at, count in self._late.items() if at > second - LATE_SECONDS})
+        self._late.add(self._clock())
         job.fresh_until = -math.inf
         self._line_up(job)
 
-    def _line_up(self, job: Job, *, looked: bool = False) -> None:
-        """Where a job waits; ``looked`` where it is known that it needs a call."""
-        if job.entry:  # only the recording is left
-            self._ready[job.drop.path] = job
+    def _line_up(self, job: Job, *, needs_call: bool = False) -> None:
+        """Put a job where it waits."""
+        if job.outcome:  # only the recording is left
+            self._ready[job.path] = job
         elif job.fresh_until > self._clock():
-            lane = self._calls if looked else self._fresh
+            lane = self._calls if needs_call else self._fresh
             lane.add(job)
             if len(lane) > MOST:
                 self._be_late(lane.pop_oldest())
         elif len(self._backlog) < 2 * MOST:
-            self._backlog[job.drop.path] = job
+            self._backlog[job.path] = job
         else:
-            self.overflowed = True
+            self._overflowed = True
 
-    def _pause(self) -> float | None:
-        """Seconds until something may go that can't go now; None for as long as nothing new happens."""
-        waits = [self._backoff[0][0] - self._clock()] if self._backoff else []
-        waits += [self._pace.delay(fresh=True)] if self._calls else []
-        waits += [self._pace.delay(fresh=False)] if self._backlog else []
-        wait = min(waits, default=math.inf)
-        return None if wait == math.inf else max(wait, SOON)
-
-    def _all(self) -> Iterator[Job]:
-        first = chain(self._ready.values(), self._fresh, self._calls)
-        return chain(first, self._backlog.values(), self._in_backoff.values(), self._working.values())
+    def _in_order(self) -> Iterator[Job]:
+        """What waits, in the order in which it goes."""
+        return chain(self._ready.values(), self._fresh, self._calls, self._backlog.values())
 
     def _holds(self, path: str) -> bool:
         return any(path in lane for lane in self._lanes)
 
-    def _forget(self, path: str) -> Entry | None:
+    def _forget(self, path: str) -> Outcome | None:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
         jobs = [lane.pop(path) for lane in self._lanes if path in lane]
-        return next((job.entry for job in jobs if job.entry), None)
+        return next((job.outcome for job in jobs if job.outcome), None)
 
-    def _gone(self, job: Job) -> bool:
-        return self._in_backoff.get(job.drop.path) is not job
+    def _is_gone(self, job: Job) -> bool:
+        return self._in_backoff.get(job.path) is not job
 
     def _leave(self, job: Job) -> bool:
         """End the work on a job. False where the same path came again meanwhile, which then goes first."""
-        path = job.drop.path
-        self._working.pop(path, None)
-        again = self._again.pop(path, None)
+        job.ticket = None
+        self._working.pop(job.path, None)
+        again = self._again.pop(job.path, None)
         if again:
-            again.entry = job.entry
+            again.outcome = job.outcome
             self._line_up(again)
             self._changed.notify()
         return again is None

@@ -1,58 +1,88 @@
-"""One file's way, from path to record."""
+"""One file's way: look · read · settle · inspect · known content? · upload, and then to the recorder.
+
+``_process`` goes this way and returns what comes next, which ``handle`` then does.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sqlite3
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
 
 import structlog
 
 from larkdrop.config.settings import Settings
-from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
-from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
-from larkdrop.folder.recognise import End
 from larkdrop.folder.settle import Settle, quiet_needed
-from larkdrop.lark import accepted_images as limits
-from larkdrop.lark import codes
-from larkdrop.lark.client import Client, Uploaded
-from larkdrop.lark.pace import Pace
-from larkdrop.lark.windows import Ticket
+from larkdrop.lark import accepted_images
 from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.in_flight import Budget, InFlight, Twin
-from larkdrop.pipeline.queue import DropQueue, Job
-from larkdrop.pipeline.recorder import Entry, Recorder
-from larkdrop.records.key_cache import Content, KeyCache, Known
+from larkdrop.pipeline.in_flight import InFlight, Memory
+from larkdrop.pipeline.inspect import inspect
+from larkdrop.pipeline.job import Job, Outcome, Step
+from larkdrop.pipeline.log_once import LogOnce
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.records.key_cache import Content, KeyCache
 from larkdrop.records.record import Record, now
 
-# A picture that has failed this often in a row is worth a line.
-WORTH_A_LINE = frozenset({5, 20, 100, 1000})
-# By these the pauses are longer where the call itself is refused: by default they grow from a minute to an hour.
-REFUSED_INITIAL, REFUSED_MOST = 60, 12
-# So often a call is refused for one picture, while others are uploaded, before that is the picture's fault.
-ODD = 20
-# Bytes of pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are enough.
-MOST_BYTES = 4 * limits.MAX_BYTES
-# Paths and codes remembered so that each is said once.
-MOST_SAID = 10_000
+# Bytes of large pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are
+# enough. Smaller ones don't count.
+MOST_BYTES = 4 * accepted_images.MAX_BYTES
+LARGE = 256 * 1024
+# Seconds that a large picture waits for memory in a worker's hands before others have a turn.
+MEMORY_SECONDS = 1.0
+# Files remembered that can't be read.
+MOST_UNREADABLE = 10_000
 # What the machine, not the file, is short of.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 
 
-# How a job goes back to the queue, or leaves it.
-Next = Callable[[], None]
+class Then(Enum):
+    """What comes next for a job, where there is nothing more to say about it."""
+
+    DONE = auto()  # nothing is to be done with the file, as it is
+    NEEDS_CALL = auto()  # and has no ticket for one
+    NEEDS_MEMORY = auto()  # other large pictures have it
 
 
-class NeedsTicket(Exception):
-    """This file needs a call, and came without leave for one."""
+@dataclass(frozen=True)
+class Found:
+    """The outcome is known, and is to be recorded."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The file may still be written to: it is taken once it has been in this state for ``seconds``."""
+
+    stamp: Stamp
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Another job is uploading the same content."""
+
+    content: Content
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It is tried again later: Lark failed, or something on this machine where ``fault`` is None."""
+
+    fault: MomentFault | None = None
+
+
+Next = Then | Found | Unfinished | Duplicate | Failed
 
 
 class Worker:
@@ -64,8 +94,7 @@ class Worker:
         *,
         queue: DropQueue,
         settle: Settle,
-        pace: Pace,
-        client: Client,
+        uploader: Uploader,
         cache: KeyCache,
         recorder: Recorder,
         backoff: Backoff,
@@ -73,299 +102,193 @@ class Worker:
         self._settings = settings
         self._queue = queue
         self._settle = settle
-        self._pace = pace
-        self._client = client
+        self._uploader = uploader
         self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
-        upload = settings.upload
-        self._long_backoff = Backoff(upload.backoff_initial * REFUSED_INITIAL, upload.backoff_max * REFUSED_MOST)
-        self._uploaded_at = 0.0  # monotonic seconds at which the last upload that succeeded began
-        self._in_flight = InFlight(settings.upload.workers, make_room=recorder.keep_all, hand_back=queue.soon)
-        self._budget = Budget(MOST_BYTES)
+        self._in_flight = InFlight(queue)
+        self._memory = Memory(MOST_BYTES)
         self._log = structlog.get_logger()
-        self._said: OrderedDict[object, object] = OrderedDict()
-        self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
+        self._log_once = LogOnce()
+        self._unreadable: OrderedDict[str, None] = OrderedDict()
 
     @property
     def unreadable(self) -> tuple[str, ...]:
         """Files that could not be read when they were last looked at."""
-        return tuple(key for key in tuple(self._said) if isinstance(key, str) and os.path.lexists(key))
+        return tuple(path for path in tuple(self._unreadable) if os.path.lexists(path))
 
     def run(self) -> None:
         """Work until the queue is stopped."""
         while job := self._queue.take():
-            self.handle_one(job)
+            self.handle(job)
 
-    def handle_one(self, job: Job) -> None:
-        """One job's whole way, and back to the queue or out of it."""
+    def handle(self, job: Job) -> None:
+        """Process a job, and do what comes next."""
         ticket = job.ticket
-        go_on = self._handle(job, ticket)
-        if ticket and not ticket.spent:
-            self._pace.give_back(ticket)
-            self._queue.wake()
-        go_on()
-
-    def sign_in(self) -> None:
-        """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""
-        ticket = self._pace.ticket(fresh=True)
-        if ticket is None:
-            return
-        try:
-            self._client.sign_in()
-        except LarkdropError as fault:
-            self._failed(ticket, fault.without_frames())
-        else:
-            self._succeeded(ticket)
-
-    def _handle(self, job: Job, ticket: Ticket | None) -> Next:
-        """One job's whole way, as far as it goes without a wait for a record. Returns where it goes from here."""
-        path = job.drop.path
-        try:
-            with picture.parent_of(str(job.drop.watch.path), path) as (folder, name):
-                return self._advance(job, ticket, folder, name)
-        except NotAFile:
-            self._log.debug("gone", path=path)
-            if job.entry:
-                job.entry.beside = job.entry.cleared = True
-                return partial(self._record, job, job.entry)
-        except Changed:
-            self._log.debug("changed_while_read", path=path)
-            self._park(job, None, self._settings.upload.settle_seconds)
-        except NeedsTicket:
-            return partial(self._queue.back, job)
-        except (SetupFault, Throttled) as fault:
-            fault.without_frames()  # the gate, too, remembers it
-            return partial(self._queue.back, job)
-        except Twin:
-            return lambda: None
-        except MomentFault as fault:
-            return partial(self._retry, job, fault.without_frames())
-        except (OSError, sqlite3.Error) as error:
-            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
-                self._say(type(error), "error", "machine_short", reason=str(error), path=path)
-                return partial(self._retry, job)
-            self._say(
-                path, "error", "cannot_read", path=path, reason=error.strerror,
-                hint="Let larkdrop's user read it; every rescan looks again.",
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
-            self._say(
-                type(error), "error", "unexpected", path=path, reason=repr(error),
-                hint="This is a bug of larkdrop; please report it. The file is tried again.",
-            )  # fmt: skip
-            return partial(self._retry, job)
-        return partial(self._queue.done, job)
-
-    def _advance(self, job: Job, ticket: Ticket | None, folder: int, name: str) -> Next:
-        """Settle, inspect, known content?, upload. Returns where the job goes from here."""
-        drop = job.drop
-        stamp = picture.stamp(folder, name)
-        if self._recorder.is_bare(drop.path, stamp):
-            return partial(self._queue.done, job)
-        if job.entry and job.entry.stamp == stamp:
-            return partial(self._record, job, job.entry)
-        if job.entry:  # of what the file was before
-            job.entry.beside = job.entry.cleared = True
-            self._recorder.record(job.entry, kept=lambda: None, then=lambda _finished: None)
-            job.entry = None
-        there, proven = sidecar.look(folder, name, stamp)
-        if proven:
-            return partial(self._record, job, _recorded_before(drop, stamp, proven))
-        with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
-            read = picture.read(folder, name, limits.MAX_BYTES)
-            self._said.pop(drop.path, None)
-            quiet = drop.quiet_for(read.stamp)
-            needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
-            if quiet < needed:
-                self._park(job, read.stamp, needed - max(0.0, quiet))
-                return partial(self._queue.done, job)
-            beside = self._vouched(folder, name, read) if there else None
-            entry = _recorded_before(drop, read.stamp, beside) if beside else self._answer(job, ticket, name, read)
-        return partial(self._record, job, entry)
-
-    def _record(self, job: Job, entry: Entry) -> None:
-        job.entry = entry
-        self._recorder.record(entry, kept=partial(self._in_flight.release, job), then=partial(self._recorded, job))
-
-    def _recorded(self, job: Job, finished: bool) -> None:  # noqa: FBT001 - the recorder's word
+        comes_next = self._process_safely(job)
+        if isinstance(comes_next, Found):
+            self._recorder.keep(job, comes_next.outcome)
         self._in_flight.release(job)
-        if finished:
-            self._queue.done(job)
-        else:
-            self._retry(job)
+        self._uploader.give_back(ticket)
+        match comes_next:
+            case Found():
+                self._recorder.add(job)
+            case Unfinished(stamp, seconds):
+                self._leave_to_settle(job, stamp, seconds)
+                self._queue.done(job)
+            case Duplicate(content):
+                self._in_flight.wait_for(content, job)
+            case Failed(fault):
+                self._backoff.retry(job, fault)
+            case Then.NEEDS_CALL:
+                self._queue.back(job)
+            case Then.NEEDS_MEMORY:
+                self._queue.soon(job)
+            case Then.DONE:
+                self._queue.done(job)
 
-    def _answer(self, job: Job, ticket: Ticket | None, name: str, read: Picture) -> Entry:
-        """Find the one true answer for what was read."""
-        drop, lark = job.drop, self._settings.lark
-        content = Content(lark.base_url, lark.scope, lark.api, drop.watch.image_type, read.sha256)
-        made = partial(
-            Record, file=name, image_type=drop.watch.image_type, api=lark.api, app_id=lark.app_id, sha256=read.sha256,
-            size=read.stamp.size, mtime_ns=read.stamp.mtime_ns, format=read.shape.format, width=read.shape.width,
-            height=read.shape.height,
-        )  # fmt: skip
+    def _process(self, job: Job) -> Next:
+        """Look at the file, read it, and see whether it is finished."""
+        drop, outcome = job.drop, job.outcome
+        with picture.parent_of(str(job.watch.path), job.path) as (folder, name):
+            stamp = picture.stamp(folder, name)
+            if outcome:
+                outcome.outdated = outcome.stamp != stamp
+                return Found(outcome)
+            if self._recorder.is_done_without_sidecar(job.path, stamp):
+                return Then.DONE
+            has_sidecar, proven = sidecar.look(folder, name, stamp)
+            if proven:
+                return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}))
+            size = min(stamp.size, accepted_images.MAX_BYTES) if stamp.size > LARGE else 0
+            if not self._memory.acquire(size, MEMORY_SECONDS):
+                return Then.NEEDS_MEMORY
+            try:
+                read = picture.read(folder, name, accepted_images.MAX_BYTES)
+                self._unreadable.pop(job.path, None)
+                quiet = drop.quiet_for(read.stamp)
+                needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
+                if quiet < needed:
+                    return Unfinished(read.stamp, needed - max(0.0, quiet))
+                if has_sidecar and (record := _vouched(folder, name, read)):
+                    return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}))
+                return self._find_key(job, name, read)
+            finally:
+                self._memory.release(size)
+
+    def _find_key(self, job: Job, name: str, read: Picture) -> Next:
+        """Inspect what was read; its key is known, or Lark is asked for one."""
+        lark, dedupe = self._settings.lark, self._settings.upload.dedupe
+        content = Content(lark.base_url, lark.scope, lark.api, job.watch.image_type, read.sha256)
         try:
-            found = self._find_key(job, ticket, content, read)
+            inspect(read, job.watch.image_type)
+            if dedupe:
+                known = self._cache.get(content)
+                if not known:
+                    if not self._in_flight.claim(content, job):
+                        return Duplicate(content)
+                    known = self._cache.get(content)  # it may have been recorded meanwhile
+                if known:
+                    return self._found(job, name, read, image_key=known.image_key, log_id=known.log_id, reused=True)
+            if job.ticket is None:
+                return Then.NEEDS_CALL
+            if not self._recorder.keeps_keys:
+                return Failed(MomentFault("keys can't be kept now, so none is asked for"))
+            uploaded = self._uploader.upload(job, job.ticket, read)
         except PictureFault as fault:
-            self._log.warning(
-                "rejected", path=drop.path, reason=fault.message, code=fault.code, hint=fault.hint,
-                log_id=fault.log_id or None,
-            )  # fmt: skip
-            record = made(
-                status="rejected", at=now(), attempts=job.calls, reused=False, log_id=fault.log_id,
+            self._log.warning("rejected", path=job.path, **fault.fields())
+            return self._found(
+                job, name, read, status="rejected", log_id=fault.log_id,
                 error_code=fault.code, error_message=fault.message, error_hint=fault.hint,
             )  # fmt: skip
-            return Entry(drop.path, drop.watch, read.stamp, record)
-        except BaseException:
-            self._in_flight.release(job)
-            raise
-        reused = isinstance(found, Known)
-        record = made(
-            status="uploaded", image_key=found.image_key, at=now(), attempts=0 if reused else job.calls, reused=reused,
-            log_id=found.log_id,
+        return self._found(job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id)
+
+    def _found(
+        self, job: Job, name: str, read: Picture, content: Content | None = None, *, reused: bool = False, **fields: Any
+    ) -> Found:
+        """The outcome of what was read: ``content`` has a new key, ``fields`` are those of the record."""
+        lark, shape = self._settings.lark, read.shape
+        record = Record(
+            **{"status": "uploaded", **fields}, file=name, image_type=job.watch.image_type, api=lark.api,
+            app_id=lark.app_id, sha256=read.sha256, size=read.stamp.size, mtime_ns=read.stamp.mtime_ns,
+            format=shape.format, width=shape.width, height=shape.height, at=now(), attempts=0 if reused else job.calls,
+            reused=reused,
         )  # fmt: skip
-        log_id = None if reused else found.log_id or None
-        self._log.info(record.event, path=drop.path, image_key=found.image_key, log_id=log_id)
-        return Entry(drop.path, drop.watch, read.stamp, record, None if reused else content)
+        if record.status == "uploaded":
+            log_id = None if reused else record.log_id or None
+            self._log.info(record.event, path=job.path, image_key=record.image_key, log_id=log_id)
+        return Found(Outcome(record, read.stamp, content))
 
-    def _find_key(self, job: Job, ticket: Ticket | None, content: Content, read: Picture) -> Known | Uploaded:
-        """The known key of what was read, or a new one from Lark. Raises PictureFault where there is none."""
-        inspect(read, job.drop.watch.image_type)
-        if not self._settings.upload.dedupe:
-            self._in_flight.claim(job, job)
-        elif known := self._cache.get(content):
-            return known
-        else:
-            self._in_flight.claim(content, job)
-            if known := self._cache.get(content):  # recorded meanwhile
-                self._in_flight.release(job)
-                return known
-        if ticket is None:
-            raise NeedsTicket
-        if not self._recorder.keeps_keys:
-            raise MomentFault("keys can't be kept now, so none is asked for")
-        return self._upload(job, ticket, read)
-
-    def _upload(self, job: Job, ticket: Ticket, read: Picture) -> Uploaded:
-        """One call, and what it teaches the pace. Raises whose fault it was."""
-        job.calls += 1
-        began = time.monotonic()
+    def _process_safely(self, job: Job) -> Next:
+        """Process a job; what is raised says what comes next, too."""
         try:
-            answered = self._client.upload(read.content, job.drop.watch.image_type)
-        except PictureFault as fault:
-            self._succeeded(ticket)
-            raise limits.refused(fault, read.shape.format) from None
+            return self._process(job)
+        except NotAFile:
+            self._log.debug("gone", path=job.path)
+            if job.outcome:
+                job.outcome.outdated = True
+                return Found(job.outcome)
+            return Then.DONE
+        except Changed:
+            self._log.debug("changed_while_read", path=job.path)
+            return self._still_written(job)
         except LarkdropError as fault:
-            self._failed(ticket, fault, job)
-            if isinstance(fault, CallFault) and fault.code is not None and self._is_odd(job):
-                message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
-                raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
-            raise
-        self._uploaded_at = max(self._uploaded_at, began)
-        self._succeeded(ticket)
-        return answered
+            fault.without_frames()  # the gate and the job remember it
+            if isinstance(fault, SetupFault | Throttled):
+                return Then.NEEDS_CALL  # when the gate opens
+            return Failed(fault if isinstance(fault, MomentFault) else None)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
+                self._log_once(type(error), "error", "machine_short", reason=str(error), path=job.path)
+                return Failed()
+            self._cannot_read(job.path, error)
+            return Then.DONE
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
+            self._log_once(
+                type(error), "error", "unexpected", path=job.path, reason=repr(error),
+                hint="This is a bug of larkdrop; please report it. The file is tried again.",
+            )  # fmt: skip
+            return Failed()
 
-    def _is_odd(self, job: Job) -> bool:
-        """Count a refused call; whether there were so many while others went through that it is the picture's fault."""
-        if job.refused == 0:
-            job.refused, job.refused_at = 1, time.monotonic()
-        elif self._uploaded_at > job.refused_at:
-            job.refused += 1
-        return job.refused >= ODD
+    def _still_written(self, job: Job) -> Next:
+        try:
+            return Unfinished(Stamp.of(os.lstat(job.path)), self._settings.upload.settle_seconds)
+        except OSError:
+            return Then.DONE
 
-    def _succeeded(self, ticket: Ticket) -> None:
-        ended = self._pace.succeeded(ticket)
-        if ended:
-            self._log.info("lark_resumed", after_seconds=round(time.monotonic() - ended.since, 1), **self._waiting())
-        if ended or ticket.probe:
-            self._queue.wake()
+    def _cannot_read(self, path: str, error: OSError) -> None:
+        say = self._log.debug if path in self._unreadable else self._log.error
+        say(
+            "cannot_read",
+            path=path,
+            reason=error.strerror,
+            hint="Let larkdrop's user read it; every rescan looks again.",
+        )
+        self._unreadable[path] = None
+        if len(self._unreadable) > MOST_UNREADABLE:
+            with suppress(KeyError):
+                self._unreadable.popitem(last=False)
 
-    def _failed(self, ticket: Ticket, fault: LarkdropError, job: Job | None = None) -> None:
-        self.last_fault = (now(), fault)
-        began = self._pace.failed(ticket, fault, first=job is not None and job.failures == 0)
-        if began:
-            say = self._log.error if began.person or isinstance(fault, CallFault) else self._log.warning
-            say("lark_held", **_told(fault), **self._waiting())
-        if isinstance(fault, MomentFault) and fault.unknown:
-            self._say(
-                ("code", fault.code), "error", "unknown_code", path=job.drop.path if job else None, **_told(fault)
-            )
-        if isinstance(fault, CallFault):
-            self._say(
-                ("code", fault.code), "warning", "call_refused", path=job.drop.path if job else None, **_told(fault)
-            )
-        self._queue.wake()
-
-    def _waiting(self) -> dict[str, int]:
-        counts = self._queue.counts()
-        return {"waiting": counts.waiting + counts.working}
-
-    def _retry(self, job: Job, fault: LarkdropError | None = None) -> None:
-        """Back to the queue, with a pause that grows with the failures in a row."""
-        job.failures += 1
-        job.fault = fault
-        backoff = self._long_backoff if isinstance(fault, CallFault) else self._backoff
-        pause = backoff(job.failures, fault)
-        if fault:
-            say = self._log.warning if job.failures in WORTH_A_LINE else self._log.debug
-            say("upload_failed", path=job.drop.path, failures=job.failures, retry_in=round(pause, 1), **_told(fault))
-        self._queue.later(job, pause)
-
-    def _park(self, job: Job, stamp: Stamp | None, seconds: float) -> None:
-        """Leave the file to settle, to be looked at once it has been as it is now for ``seconds``."""
+    def _leave_to_settle(self, job: Job, stamp: Stamp, seconds: float) -> None:
         drop = job.drop
-        if stamp is None:
-            try:
-                stamp = Stamp.of(os.lstat(drop.path))
-            except OSError:
-                return
         quiet = drop.quiet if drop.stamp == stamp else 0.0
         self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
         if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
-            self._queue.overflowed = True
-
-    def _vouched(self, folder: int, name: str, read: Picture) -> Record | None:
-        """The record beside the image, if it speaks of the very content that was read; its proof is then renewed."""
-        try:
-            beside = sidecar.read(folder, name)
-        except sidecar.Foreign:
-            return None
-        if beside is None or not beside.speaks_of(name, read.sha256, read.stamp.size):
-            return None
-        with suppress(OSError):
-            if beside.mtime_ns == read.stamp.mtime_ns:
-                sidecar.confirm(folder, name, beside)
-            else:
-                beside = replace(beside, mtime_ns=read.stamp.mtime_ns)
-                sidecar.write(folder, name, beside)
-        return beside
-
-    def _say(self, key: object, level: str, event: str, **fields: object) -> None:
-        """Say something once for ``key``, and at the level debug after that."""
-        first = object()
-        again = self._said.setdefault(key, first) is not first  # in one step: of two workers, one is the first
-        if len(self._said) > MOST_SAID:
-            self._said.popitem(last=False)
-        getattr(self._log, "debug" if again else level)(event, **fields)
+            self._queue.overflow()
 
 
-def _recorded_before(drop: Drop, stamp: Stamp, record: Record) -> Entry:
-    return Entry(drop.path, drop.watch, stamp, record, kept=True, logged=True, beside=True)
-
-
-def inspect(read: Picture, image_type: str) -> None:
-    """Raise PictureFault where what was read can't become an upload, by the platform's rules or by its being cut."""
-    shape = read.shape
-    if shape.end is End.CUT and 0 < read.stamp.size <= limits.MAX_BYTES:
-        raise codes.refuse(
-            codes.UNKNOWN_FORMAT,
-            f"the {shape.format or 'picture'} is incomplete: its end is missing",
-            hint="Nothing to do if it is still being written: it will be taken when it is finished.",
-        )
-    limits.check(read.stamp.size, shape.format, shape.width, shape.height, image_type)
-
-
-def _told(fault: LarkdropError) -> dict[str, object]:
-    """A fault as the fields of a log line."""
-    fields = {"reason": fault.message, "code": fault.code, "hint": fault.hint, "log_id": fault.log_id}
-    return {name: value for name, value in fields.items() if value not in {None, ""}}
+def _vouched(folder: int, name: str, read: Picture) -> Record | None:
+    """The record in the sidecar, if it is about the very content that was read; the sidecar's proof is then renewed."""
+    try:
+        record = sidecar.read(folder, name)
+    except sidecar.Foreign:
+        return None
+    if record is None or not record.speaks_of(name, read.sha256, read.stamp.size):
+        return None
+    with suppress(OSError):
+        if record.mtime_ns == read.stamp.mtime_ns:
+            sidecar.confirm(folder, name, record)
+        else:
+            record = replace(record, mtime_ns=read.stamp.mtime_ns)
+            sidecar.write(folder, name, record)
+    return record

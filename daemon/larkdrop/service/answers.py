@@ -21,15 +21,17 @@ from larkdrop.errors import CallFault, LarkdropError, PictureFault
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle, quiet_needed
 from larkdrop.lark import accepted_images as limits
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Hold, Pace
+from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.intake import Intake
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
-from larkdrop.pipeline.worker import Worker, inspect
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.pipeline.worker import Worker
 from larkdrop.records.index import File, Index
 from larkdrop.records.record import Record
 
@@ -48,6 +50,7 @@ class Live:
     pace: Pace
     recorder: Recorder
     worker: Worker
+    uploader: Uploader
     client: Client
     base_url: str
 
@@ -65,8 +68,13 @@ class Live:
         since = self.client.contact.lost_since(waiting=counts.waiting + counts.working > 0)
         if since is None:
             return None
-        reason = str(self.worker.last_fault[1]) if self.worker.last_fault else ""
+        reason = str(self.uploader.last_fault[1]) if self.uploader.last_fault else ""
         return {"since": _at(since), "url": self.base_url, "proxy": self.client.proxy or None, "reason": reason}
+
+    def waiting(self) -> int:
+        """Files that are known and have no outcome yet."""
+        counts = self.queue.counts()
+        return counts.waiting + counts.working + len(self.settle)
 
     def failing(self) -> list[str]:
         """Files and folders that something keeps from being taken for now."""
@@ -101,7 +109,7 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         waits = (
             live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
             if live
-            else {"waiting": sum(drop.path not in known_bad for drop in scan(watch, changed=False, unreadable=_ignore))}
+            else {"waiting": sum(drop.path not in known_bad for drop in Scan(watch, changed=False, unreadable=_ignore))}
         )
         bad = sum(file.watch == path for file in rejected)
         waiting += int(waits["waiting"])
@@ -125,7 +133,7 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         "held": live.hold() if live else None,
         "unanswered": live.unanswered() if live else None,
         "troubles": [
-            *(f"write {trouble}" for trouble in live.recorder.troubles),
+            *(f"write {trouble}" for trouble in live.recorder.trouble.shown),
             *(f"list {path}" for path in live.intake.unreadable),
             *(f"read {path}" for path in live.worker.unreadable),
         ]
@@ -136,8 +144,8 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         else None,
         "last_error": None,
     }
-    if live and live.worker.last_fault:
-        at, fault = live.worker.last_fault
+    if live and live.uploader.last_fault:
+        at, fault = live.uploader.last_fault
         made["last_error"] = {"at": at, **_fault(fault)}
     made["needs"] = list(_needs(made, waiting))
     made["late"] = live.queue.late if live else 0
@@ -294,7 +302,7 @@ def _folder(path: str, settings: Settings, index: Index) -> Answer:
     if skipped := _skipped_folder(watch, path, path):
         return skipped
     bad: list[OSError] = []
-    waiting = sum(1 for _ in scan(watch, below=path, changed=False, unreadable=lambda _, error: bad.append(error)))
+    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=lambda _, error: bad.append(error)))
     if bad:
         return _unreadable(path, bad[0], "list", None)
     rejected = sum(1 for _ in rejected_of(index, path))
@@ -419,8 +427,8 @@ def _under_way(path: str, live: Live) -> Answer | None:
         return Answer(path, "settling", says)
     if place.where == "working":
         return Answer(path, "uploading", "It is being uploaded just now.")
-    if entry := place.job.entry:
-        record = entry.record
+    if outcome := place.job.outcome:
+        record = outcome.record
         says = f"It is {record.status}{f': {record.image_key}' if record.image_key else ''}; writing that down is tried"
         return Answer(path, record.status, f"{says} again {_when(place.job.due)}.", image_key=record.image_key)
     if hold:

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
-import fcntl
 import os
 import signal
 import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from larkdrop.config.settings import Settings
-from larkdrop.errors import CallFault, ConfigError, StateInUse
+from larkdrop.errors import ConfigError
 from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
-from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.intake import Intake
-from larkdrop.pipeline.queue import DropQueue, Job
+from larkdrop.pipeline.backoff import Backoff, pauses
+from larkdrop.pipeline.intake import FOLDERS, RESCAN, Intake
+from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
-from larkdrop.progress import Progress
-from larkdrop.records.durable import make_folder, writable
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
 from larkdrop.service import answers
+from larkdrop.service import once as once_run
 from larkdrop.service.answers import Live
 from larkdrop.service.control import Control
+from larkdrop.service.liveness import Liveness
 from larkdrop.service.signals import Signals
+from larkdrop.service.state_folder import StateFolder
 from larkdrop.service.systemd import Systemd
 
-# mallopt(3): from this size on, memory goes back to the system as soon as it is freed, and few arenas keep the rest.
-M_MMAP_THRESHOLD, MMAP_FROM = -3, 256 * 1024
-M_ARENA_MAX, ARENAS = -8, 2
 # Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
 # stopping.
 TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
@@ -60,40 +55,44 @@ class Service:
         lark, upload = settings.lark, settings.upload
         self._settings = settings
         self._log = structlog.get_logger()
-        backoff = Backoff(upload.backoff_initial, upload.backoff_max)
         self._pace = Pace(
             per_second=lark.requests_per_second,
             per_minute=lark.requests_per_minute,
             probe_seconds=lark.probe_seconds,
-            backoff=backoff,
+            pauses=partial(pauses, upload.backoff_initial, upload.backoff_max),
         )
         self._cache = KeyCache(settings.state.dir / "keys.sqlite3")
         self._results = ResultLog(settings.results)
-        self._recorder = Recorder(settings.watch, self._cache, self._results)
         self._queue = DropQueue(self._pace)
+        backoff = Backoff(upload, self._queue)
+        self._recorder = Recorder(settings.watch, self._cache, self._results, self._queue, backoff)
         client = Client(lark)
         self._settle = Settle(self._queue.put)
         self._intake = Intake(
             settings.watch, self._queue, self._settle,
             settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds,
         )  # fmt: skip
+        self._uploader = Uploader(client, self._pace, self._queue)
         self._worker = Worker(
-            settings, queue=self._queue, settle=self._settle, pace=self._pace, client=client, cache=self._cache,
+            settings, queue=self._queue, settle=self._settle, uploader=self._uploader, cache=self._cache,
             recorder=self._recorder, backoff=backoff,
         )  # fmt: skip
         self._watcher = Watcher(settings.watch, self._intake)
         self._control = Control(settings.state.dir, self._answer)
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._systemd = Systemd()
-        self._progress = Progress()
+        self._liveness = Liveness(
+            queue=self._queue, intake=self._intake, settle=self._settle, recorder=self._recorder, watcher=self._watcher,
+            client=client,
+        )  # fmt: skip
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
-        self._lock = -1
+        self._state = StateFolder(settings.state.dir)
         self._state_gone = False
         self._live = Live(
-            time.time(), self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker, client,
-            lark.base_url,
+            time.time(), self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker,
+            self._uploader, client, lark.base_url,
         )  # fmt: skip
         self._on_tick = on_tick
 
@@ -102,10 +101,9 @@ class Service:
 
         Raises StateInUse where another larkdrop runs on the same state folder, ConfigError where that can't be used.
         """
-        _tame_malloc()
         with ExitStack() as stack:
             stack.enter_context(self._signals)
-            self._lock = stack.enter_context(_state_locked(self._settings))
+            stack.enter_context(self._state)
             try:
                 stack.enter_context(self._cache)
                 stack.enter_context(self._results)
@@ -123,9 +121,11 @@ class Service:
             self._drain()
         if not once:
             return 1 if self._state_gone else 0
-        outcomes, left = self._recorder.outcomes, self._left() + len(self._worker.unreadable)
+        outcomes, left = self._recorder.outcomes, self._live.waiting() + len(self._worker.unreadable)
         made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
-        undone = list(self._undone()) if ended else []  # of what a signal cut short nobody has to be told
+        undone = (
+            list(once_run.left_over(self._settings, self._live)) if ended else []
+        )  # not where a signal cut it short
         for what in undone[:MOST_TOLD]:
             self._log.error("not_done", **what)
         if len(undone) > MOST_TOLD:
@@ -138,11 +138,11 @@ class Service:
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
         for name, run in (
-            ("intake", self._intake.run),
-            ("folders", self._intake.run_folders),
+            (RESCAN, self._intake.run),
+            (FOLDERS, self._intake.run_folders),
             ("settle", self._settle.run),
         ):
-            self._threads += [self._start(name, run)]
+            self._threads += [_start(name, run)]
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():
@@ -150,13 +150,10 @@ class Service:
             if self._stop_asked(TICK_BRIEF):
                 return False
         for number, watch in enumerate(self._settings.watch):
-            self._recording += [self._start(f"recorder-{number}", partial(self._recorder.run, watch), in_turn=True)]
+            self._recording += [_start(f"recorder-{number}", partial(self._recorder.run, watch))]
         for number in range(self._settings.upload.workers):
-            self._threads += [self._start(f"worker-{number}", self._worker.run, in_turn=True)]
+            self._threads += [_start(f"worker-{number}", self._worker.run)]
         self._intake.rescan()
-        self._progress.add("queue", self._queue.look)
-        for name, look in self._watcher.looks().items():
-            self._progress.add(name, look)
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
         self._systemd.status(self._doing())
         self._systemd.ready()
@@ -170,8 +167,8 @@ class Service:
                 return True
             self._intake.tick()
             if self._on_tick:
-                self._on_tick(self._recorder.outcomes, self._left(), self._waits_for())
-            if once and self._is_drained():
+                self._on_tick(self._recorder.outcomes, self._live.waiting(), self._waits_for())
+            if once and once_run.is_finished(self._live):
                 return True
             if not once:
                 self._watcher.check()
@@ -196,24 +193,18 @@ class Service:
     def _sign_in(self) -> None:
         """Try for a token in a thread of its own, since that may take as long as the time-outs allow."""
         if self._signing_in is None or not self._signing_in.is_alive():
-            self._signing_in = threading.Thread(target=self._worker.sign_in, name="sign-in", daemon=True)
-            self._signing_in.start()
+            self._signing_in = _start("sign-in", self._uploader.sign_in)
 
     def _tell_alive(self) -> None:
         """Feed systemd's watchdog, but not while a part is stuck."""
         limit = self._systemd.watchdog_seconds
         if not limit:
             return
-        if stuck := self._progress.stuck(limit):
+        if stuck := self._liveness.stuck(limit, [*self._threads, *self._recording]):
             hint = "systemd restarts larkdrop; what was in flight is uploaded then."
             self._log.error("stuck", parts=stuck, seconds=limit, hint=hint)
         else:
             self._systemd.alive()
-
-    def _left(self) -> int:
-        """Files that are known and have no outcome yet."""
-        counts = self._queue.counts()
-        return counts.waiting + counts.working + len(self._settle)
 
     def _waits_for(self) -> str:
         """What keeps files from being uploaded just now; empty where nothing does."""
@@ -228,8 +219,8 @@ class Service:
         outcomes, hold = self._recorder.outcomes, self._pace.hold
         words = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
         words += [f"{outcomes['rejected']} rejected"] if outcomes["rejected"] else []
-        words += [f"{self._left()} waiting"]
-        words += [f"can't write: {trouble}" for trouble in self._recorder.troubles]
+        words += [f"{self._live.waiting()} waiting"]
+        words += [f"can't write: {trouble}" for trouble in self._recorder.trouble.shown]
         if hold:
             at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
             words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
@@ -244,7 +235,7 @@ class Service:
 
     def _state_in_place(self) -> bool:
         """Whether the state folder is still the one that was locked; another larkdrop may use a new one already."""
-        if _is_at(self._settings.state.dir / "lock", self._lock) and self._cache.in_place:
+        if self._state.in_place and self._cache.in_place:
             return True
         self._state_gone = True
         self._log.error(
@@ -253,42 +244,6 @@ class Service:
             "does): it begins a new one, and pictures with a sidecar are not uploaded again.",
         )  # fmt: skip
         return False
-
-    def _is_drained(self) -> bool:
-        """Whether a once-run has nothing left to do, or nothing that it can do before a person acts."""
-        if not self._intake.idle:
-            return False
-        hold = self._pace.hold
-        if hold and (hold.person or isinstance(hold.reason, CallFault)) and not self._queue.counts().working:
-            return True
-        if len(self._settle):
-            return False
-        return self._queue.every(self._is_stuck)
-
-    def _is_stuck(self, job: Job) -> bool:
-        """Whether a file can't be done before a person acts: it can't be recorded, or Lark refuses the call itself."""
-        if isinstance(job.fault, CallFault):
-            return True
-        if job.fault:
-            return not self._recorder.keeps_keys
-        return job.failures > 0 and job.entry is not None
-
-    def _undone(self) -> Iterator[dict[str, object]]:
-        """What a once-run leaves, why, and what a person can do."""
-        for watch in self._settings.watch:
-            if not os.path.isdir(watch.path):
-                yield {"path": str(watch.path), "reason": "there is no such folder", "hint": "Create it."}
-        for path in self._intake.unreadable:
-            yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}
-        for path in self._worker.unreadable:
-            yield {"path": path, "reason": "the file can't be read", "hint": "Let larkdrop's user read it."}
-        hold, left = self._pace.hold, self._left()
-        if hold and left:
-            yield {"files": left, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
-            return
-        for job in self._queue.jobs():
-            hint = job.fault.hint if job.fault else "The log says what can't be written."
-            yield {"path": job.drop.path, "reason": _undone_step(job), "hint": hint}
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """Answer a command that asks through the control socket."""
@@ -320,70 +275,8 @@ class Service:
             if got and got is not signal.SIGHUP:
                 os._exit(128 + got)
 
-    def _start(self, name: str, target: Callable[[], None], *, in_turn: bool = False) -> threading.Thread:
-        run = partial(self._progress.run, target, in_turn=in_turn)
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        thread.start()
-        return thread
 
-
-def _tame_malloc() -> None:
-    """Else every worker's arena keeps room for the largest pictures that it ever held. Only glibc has the call."""
-    with suppress(AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, MMAP_FROM)
-        mallopt(M_ARENA_MAX, ARENAS)
-
-
-def _undone_step(job: Job) -> str:
-    """How far a file came."""
-    entry = job.entry
-    if entry is None:
-        return str(job.fault) if job.fault else "its turn did not come"
-    if not entry.kept:
-        return "its key can't be kept in the key cache"
-    if not entry.logged:
-        return "its line can't be written to the result log"
-    if not entry.beside:
-        return "its sidecar can't be written; its key is in the result log"
-    return f"it can't be {'deleted' if entry.watch.after_upload == 'delete' else 'moved'} after the upload"
-
-
-def _is_at(path: Path, file: int) -> bool:
-    """Whether an open file is still the one of this name, as far as can be told."""
-    try:
-        named = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True  # a file system that does not answer has lost nothing yet
-    return os.path.samestat(named, os.fstat(file))
-
-
-@contextmanager
-def _state_locked(settings: Settings) -> Iterator[int]:
-    """One larkdrop a state folder: the open lock. The kernel gives it back however the process ends."""
-    folder = settings.state.dir
-    try:
-        make_folder(folder, 0o700)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        problem = f"state.dir = {str(folder)!r}: {error.strerror}"
-        hint = writable(str(folder)) if error.errno == errno.EROFS else "Let larkdrop's user write there"
-        raise ConfigError(
-            "the state folder can't be used", problems=(problem,), hint=f"{hint}, or set state.dir to another folder."
-        ) from error
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(file, 32, 0).decode("ascii", "replace").strip()
-            raise StateInUse(
-                f"another larkdrop{f' (process {holder})' if holder else ''} uses the state folder {folder}",
-                hint="Stop it, or give this one its own state.dir.",
-            ) from error
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-        yield file
-    finally:
-        os.close(file)
+def _start(name: str, target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
