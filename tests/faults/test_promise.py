@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class Promise(RuleBasedStateMachine):
             results = stack.enter_context(ResultLog(self.settings.results))
             if crash in {"key cache", "result log", "sidecar"}:
                 self.break_step(crash, stack, cache, results)
-            pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, backoff=lambda _: 1)
+            pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             recorder = Recorder(self.settings.watch, cache, results)
             recorder.stop()  # it records what waits, and returns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 from larkdrop.config.settings import Watch
@@ -66,7 +67,7 @@ class Simulation:
         self.began = self.clock.now
         self.platform = platform or Platform(per_second, per_minute)
         self.pace = Pace(
-            per_second=per_second, per_minute=per_minute, probe_seconds=60, backoff=lambda _: 1.0, clock=self.clock
+            per_second=per_second, per_minute=per_minute, probe_seconds=60, pauses=lambda: repeat(1.0), clock=self.clock
         )
         self.queue = DropQueue(self.pace, self.clock)
         self.watch = Watch(path=Path(__file__).parent)  # any folder that is there

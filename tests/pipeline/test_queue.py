@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def watch(tmp_path: Path) -> Watch:
 def queue() -> DropQueue:
     """A queue whose pace always has a ticket, and in which everything happens in one moment."""
     clock = Clock()
-    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, backoff=lambda _: 1.0, clock=clock)
+    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, pauses=lambda: repeat(1.0), clock=clock)
     return DropQueue(pace, clock)
 
 

@@ -20,7 +20,7 @@ from larkdrop.config.settings import Watch
 from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.windows import Ticket
+from larkdrop.lark.ticket import Ticket
 from larkdrop.pipeline.recorder import Entry
 from larkdrop.progress import waiting
 

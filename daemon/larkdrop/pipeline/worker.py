@@ -21,11 +21,10 @@ from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.recognise import End
 from larkdrop.folder.settle import Settle, quiet_needed
-from larkdrop.lark import accepted_images as limits
-from larkdrop.lark import codes
+from larkdrop.lark import accepted_images, codes
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.windows import Ticket
+from larkdrop.lark.ticket import Ticket
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.in_flight import Budget, InFlight, Twin
 from larkdrop.pipeline.queue import DropQueue, Job
@@ -40,7 +39,7 @@ REFUSED_INITIAL, REFUSED_MOST = 60, 12
 # So often a call is refused for one picture, while others are uploaded, before that is the picture's fault.
 ODD = 20
 # Bytes of pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are enough.
-MOST_BYTES = 4 * limits.MAX_BYTES
+MOST_BYTES = 4 * accepted_images.MAX_BYTES
 # Paths and codes remembered so that each is said once.
 MOST_SAID = 10_000
 # What the machine, not the file, is short of.
@@ -172,8 +171,8 @@ class Worker:
         there, proven = sidecar.look(folder, name, stamp)
         if proven:
             return partial(self._record, job, _recorded_before(drop, stamp, proven))
-        with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
-            read = picture.read(folder, name, limits.MAX_BYTES)
+        with self._budget.take(min(stamp.size, accepted_images.MAX_BYTES)):
+            read = picture.read(folder, name, accepted_images.MAX_BYTES)
             self._said.pop(drop.path, None)
             quiet = drop.quiet_for(read.stamp)
             needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
@@ -254,7 +253,7 @@ class Worker:
             answered = self._client.upload(read.content, job.drop.watch.image_type)
         except PictureFault as fault:
             self._succeeded(ticket)
-            raise limits.refused(fault, read.shape.format) from None
+            raise accepted_images.refused(fault, read.shape.format) from None
         except LarkdropError as fault:
             self._failed(ticket, fault, job)
             if isinstance(fault, CallFault) and fault.code is not None and self._is_odd(job):
@@ -356,13 +355,13 @@ def _recorded_before(drop: Drop, stamp: Stamp, record: Record) -> Entry:
 def inspect(read: Picture, image_type: str) -> None:
     """Raise PictureFault where what was read can't become an upload, by the platform's rules or by its being cut."""
     shape = read.shape
-    if shape.end is End.CUT and 0 < read.stamp.size <= limits.MAX_BYTES:
+    if shape.end is End.CUT and 0 < read.stamp.size <= accepted_images.MAX_BYTES:
         raise codes.refuse(
             codes.UNKNOWN_FORMAT,
             f"the {shape.format or 'picture'} is incomplete: its end is missing",
             hint="Nothing to do if it is still being written: it will be taken when it is finished.",
         )
-    limits.check(read.stamp.size, shape.format, shape.width, shape.height, image_type)
+    accepted_images.check(read.stamp.size, shape.format, shape.width, shape.height, image_type)
 
 
 def _told(fault: LarkdropError) -> dict[str, object]:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Service:
             per_second=lark.requests_per_second,
             per_minute=lark.requests_per_minute,
             probe_seconds=lark.probe_seconds,
-            backoff=backoff,
+            pauses=lambda: map(backoff, count(1)),
         )
         self._cache = KeyCache(settings.state.dir / "keys.sqlite3")
         self._results = ResultLog(settings.results)
