@@ -196,7 +196,8 @@ class Lark(Section):
         default=10.0, description="Seconds to wait for a connection; more on bad lines."
     )
     read_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=60.0, description="Seconds to wait for an answer; more where 10 MB take longer than this."
+        default=60.0,
+        description="Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent.",
     )
     requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=50, description="Calls a second; less where other hosts share the app."
@@ -296,11 +297,11 @@ class Upload(Section):
     backoff_initial: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=1.0,
         description="Longest pause in seconds before the first retry; doubles with every failure. 60 times that where "
-        "Lark calls the request wrong.",
+        "Lark calls the request malformed.",
     )
     backoff_max: Annotated[float, Field(gt=0, le=86_400)] = Field(
         default=300.0,
-        description="Longest pause in seconds of all; 12 times that where Lark calls the request wrong.",
+        description="Longest pause in seconds of all; 12 times that where Lark calls the request malformed.",
     )
     drain_seconds: Seconds = Field(default=20.0, description="Seconds a stop waits for uploads in flight.")
 

@@ -28,7 +28,7 @@ from typing import Any, Literal, Self
 from aiohttp import BodyPartReader, web
 from PIL import Image, UnidentifiedImageError
 
-from larkdrop.lark import accepted_images as limits
+from larkdrop.lark import accepted_images
 from larkdrop.lark.client import TOKEN_PATH, UPLOAD_PATHS
 
 APP_ID, APP_SECRET = "cli_sandbox", "sandbox-secret"
@@ -131,7 +131,7 @@ class Sandbox:
         self.faults = Faults()
         self.uploads: list[Upload] = []
         self.poison: set[str] = set()  # hashes of pictures that code 5000 answers, always
-        self.odd: set[str] = set()  # hashes of pictures for which code 234001 calls the request wrong, always
+        self.odd: set[str] = set()  # hashes of pictures for which code 234001 calls the request malformed, always
         self.calls: Counter[str] = Counter()  # by endpoint: "token", "upload", "download"
         self.answers: Counter[int] = Counter()  # uploads by code
         self._edge = cycle((web.HTTPBadRequest, web.HTTPBadGateway))
@@ -373,13 +373,13 @@ class Sandbox:
         """What the platform says of the picture itself; Pillow is the judge here, not larkdrop's own reader."""
         if not image:
             raise _Refusal(234010, "file's size can't be 0.")
-        if len(image) > limits.MAX_BYTES:
+        if len(image) > accepted_images.MAX_BYTES:
             raise _Refusal(234006, "The file size exceed the max value.")
         try:
             form, size = self._recognise(image)
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
             raise _Refusal(234011, "Can't regonnize the image format.") from None
-        if max(size) > limits.max_side(form, image_type):
+        if max(size) > accepted_images.max_side(form, image_type):
             raise _Refusal(234039, "Image resolution exceeds limit.")
 
     def _recognise(self, image: bytes) -> tuple[str, tuple[int, int]]:

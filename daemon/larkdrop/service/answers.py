@@ -23,9 +23,10 @@ from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle, quiet_needed
-from larkdrop.lark import accepted_images as limits
+from larkdrop.lark import accepted_images
 from larkdrop.lark.client import Client
-from larkdrop.lark.pace import Hold, Pace
+from larkdrop.lark.gate import Hold
+from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.intake import Intake
 from larkdrop.pipeline.queue import DropQueue
@@ -227,7 +228,7 @@ def find(path: str, watch: Watch | None) -> Found:
         _, record = sidecar.look(folder, name, picture.stamp(folder, name))
         if record:
             return Found(record, None)
-        read = picture.read(folder, name, limits.MAX_BYTES)
+        read = picture.read(folder, name, accepted_images.MAX_BYTES)
         try:
             beside = sidecar.read(folder, name)
         except sidecar.Foreign:
