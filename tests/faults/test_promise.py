@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from larkdrop.config.settings import Settings
 from larkdrop.folder import sidecar
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
@@ -105,7 +105,7 @@ class Promise(RuleBasedStateMachine):
                 self.settings, queue=queue, settle=Settle(queue.put), pace=pace, client=self.lark, cache=cache,
                 recorder=recorder, backoff=Backoff(0.01, 0.01),
             )  # fmt: skip
-            for drop in scan(self.settings.watch[0], left_before=float("inf"), unreadable=lambda *_: None):
+            for drop in Scan(self.settings.watch[0], sweep_before=float("inf"), unreadable=lambda *_: None):
                 queue.put_backlog(drop)
             try:
                 while queue.counts().waiting:

@@ -11,7 +11,7 @@ import pytest
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.records.record import Record, now
 from tests.helpers import wait_until
 
@@ -46,7 +46,7 @@ def finish(folder: Path, name: str) -> Path:
 
 def found(watch: Watch) -> list[str]:
     """What a scan gives, sorted."""
-    return sorted(os.path.relpath(drop.path, watch.path) for drop in scan(watch, unreadable=lambda *_: None))
+    return sorted(os.path.relpath(drop.path, watch.path) for drop in Scan(watch, unreadable=lambda *_: None))
 
 
 def test_only_what_two_stats_do_not_prove_is_found(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
         for number in range(count):
             (tmp_path / f"{number}.png").touch()
         tracemalloc.start()
-        assert sum(1 for _ in scan(watch, unreadable=lambda *_: None)) == count
+        assert sum(1 for _ in Scan(watch, unreadable=lambda *_: None)) == count
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 64 * 1024
@@ -91,9 +91,9 @@ def test_left_over_temp_files_are_swept_by_age(tmp_path: Path) -> None:
     """Those from before the start go; one that is being written stays, and so does a stranger's."""
     (tmp_path / ".larkdrop-0123456789abcdef.tmp").touch()
     (tmp_path / ".other.tmp").touch()
-    list(scan(Watch(path=tmp_path), left_before=1.0, unreadable=lambda *_: None))
+    list(Scan(Watch(path=tmp_path), sweep_before=1.0, unreadable=lambda *_: None))
     assert len(os.listdir(tmp_path)) == 2
-    list(scan(Watch(path=tmp_path), left_before=float("inf"), unreadable=lambda *_: None))
+    list(Scan(Watch(path=tmp_path), sweep_before=float("inf"), unreadable=lambda *_: None))
     assert os.listdir(tmp_path) == [".other.tmp"]
 
 
@@ -102,7 +102,7 @@ def test_a_folder_that_can_not_be_listed_is_told(tmp_path: Path) -> None:
     told: list[str] = []
     watch = Watch(path=tmp_path)
     tmp_path.rmdir()
-    list(scan(watch, unreadable=lambda folder, _: told.append(folder)))
+    list(Scan(watch, unreadable=lambda folder, _: told.append(folder)))
     assert told == [str(tmp_path)]
     tmp_path.mkdir()
 

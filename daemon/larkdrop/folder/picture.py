@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from larkdrop.folder.recognise import End, Shape, recognise
-from larkdrop.progress import aside
 from larkdrop.records.durable import sync_data
 
 CHUNK = 1024 * 1024
@@ -99,8 +98,7 @@ def read(folder: int, name: str, most: int) -> Picture:
             content = _read_all(file, before.size)
             digest.update(content)
             shape = recognise(content)
-        with aside:
-            sync_data(file)
+        sync_data(file)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
     return Picture(before, content, digest.hexdigest(), shape)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from larkdrop.folder.picture import Stamp
-from larkdrop.progress import aside
 from larkdrop.records.record import Record
 
 SUFFIX = ".lark.json"
@@ -144,12 +143,10 @@ def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign |
                 failed[name] = error
         # All are begun before the first is waited for, so that they fit into one commit of the file system.
         each(lambda draft: os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED))
-        with aside:
-            each(lambda draft: os.fsync(draft.file))
+        each(lambda draft: os.fsync(draft.file))
         each(lambda draft: _publish(folder, draft))
         if len(failed) < len(records):
-            with aside:
-                os.fsync(folder)
+            os.fsync(folder)
     finally:
         for draft in drafts:
             os.close(draft.file)

@@ -12,7 +12,7 @@ import structlog
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle
 from larkdrop.pipeline.queue import MOST, DropQueue
 from larkdrop.progress import waiting
@@ -42,6 +42,8 @@ class Intake:
         self._scans: dict[Watch, None] = {}  # asked for
         self._folders: dict[tuple[Watch, str], None] = {}  # new sub-folders, asked for
         self._looking = 0
+        self._scanning: set[Scan] = set()
+        self._seen = 0  # by the scans that are finished
         self._stopped = False
         self._unreadable: set[str] = set()
         self._period = dict.fromkeys(watches, rescan_seconds)
@@ -52,6 +54,12 @@ class Intake:
         """Whether every look that was asked for is finished."""
         with self._changed:
             return not (self._scans or self._folders or self._looking)
+
+    @property
+    def seen(self) -> int:
+        """How many files and folders all scans passed so far."""
+        with self._changed:
+            return self._seen + sum(scan.seen for scan in self._scanning)
 
     @property
     def next_look(self) -> dict[Watch, float]:
@@ -68,12 +76,12 @@ class Intake:
         self._settle.forget(drop.path)
         self._queue.put(drop)
 
-    def begun(self, drop: Drop) -> None:
+    def created(self, drop: Drop) -> None:
         """A file appeared, and nobody closed it yet."""
         if not self._settle.park(drop, self._settle_seconds):
             self._queue.overflowed = True
 
-    def look(self, watch: Watch, below: str = "") -> None:
+    def request_scan(self, watch: Watch, below: str = "") -> None:
         """Look through a watched folder, or its sub-folder ``below``, as soon as possible."""
         with self._changed:
             if below:
@@ -85,14 +93,14 @@ class Intake:
     def rescan(self) -> None:
         """Look through everything as soon as possible."""
         for watch in self._watches:
-            self.look(watch)
+            self.request_scan(watch)
 
-    def lost(self) -> None:
+    def events_lost(self) -> None:
         """The kernel dropped events: whatever they told of is found by looking."""
         self._log.warning("events_lost", reason="the kernel's inotify queue was full", doing="rescan")
         self.rescan()
 
-    def chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
+    def observer_chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
         """How a folder is watched."""
         with self._changed:
             self._period[watch] = min(watch.poll_seconds, self._rescan_seconds) if polled else self._rescan_seconds
@@ -100,34 +108,33 @@ class Intake:
             self._changed.notify_all()
         self._log.info("observer", path=str(watch.path), chosen="polling" if polled else "inotify", reason=reason)
 
-    def short_of_watches(self, watch: Watch) -> None:
+    def watch_limit_reached(self, watch: Watch) -> None:
         """The kernel won't watch all of a folder."""
-        if self._period[watch] != watch.poll_seconds:
-            try:
-                now = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
-                more = f"sysctl fs.inotify.max_user_watches={2 * now} (now {now})"
-            except OSError:  # hidden from a hardened service
-                more = "a larger sysctl fs.inotify.max_user_watches"
-            self._log.error(
-                "watch_limit",
-                path=str(watch.path),
-                doing=f"looks every {watch.poll_seconds:g} s meanwhile",
-                hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
-                "every minute.",
-            )
+        try:
+            now = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
+            more = f"sysctl fs.inotify.max_user_watches={2 * now} (now {now})"
+        except OSError:  # hidden from a hardened service
+            more = "a larger sysctl fs.inotify.max_user_watches"
+        self._log.error(
+            "watch_limit",
+            path=str(watch.path),
+            doing=f"looks every {watch.poll_seconds:g} s meanwhile",
+            hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
+            "every minute.",
+        )
         with self._changed:
             self._period[watch] = watch.poll_seconds
             self._due[watch] = time.monotonic() + watch.poll_seconds
             self._changed.notify_all()
 
-    def root_gone(self, watch: Watch) -> None:
+    def folder_gone(self, watch: Watch) -> None:
         """A watched folder is not there any more."""
         self._log.warning("folder_gone", path=str(watch.path), hint="It is watched again as soon as it is back.")
 
-    def root_back(self, watch: Watch) -> None:
+    def folder_back(self, watch: Watch) -> None:
         """A watched folder is there again."""
         self._log.info("folder_back", path=str(watch.path))
-        self.look(watch)
+        self.request_scan(watch)
 
     def tick(self) -> None:
         """Look again for what had no room, once there is room."""
@@ -147,7 +154,7 @@ class Intake:
         began = time.time()
         swept: set[Watch] = set()
         while watch := self._next(self._scans, self._until_due):
-            self._look(watch, left_before=0.0 if watch in swept else began)
+            self._look(watch, sweep_before=0.0 if watch in swept else began)
             swept.add(watch)
 
     def run_folders(self) -> None:
@@ -178,7 +185,7 @@ class Intake:
                 self._due[watch] = now + self._period[watch]
         return min(self._due.values()) - now
 
-    def _look(self, watch: Watch, below: str = "", *, left_before: float = 0.0) -> None:
+    def _look(self, watch: Watch, below: str = "", *, sweep_before: float = 0.0) -> None:
         began, found, root = time.monotonic(), 0, below or str(watch.path)
         bad: set[str] = set()
 
@@ -187,7 +194,10 @@ class Intake:
                 bad.add(folder)
                 self._cannot_list(folder, error)
 
-        for drop in scan(watch, below=below, left_before=left_before, unreadable=unreadable):
+        scan = Scan(watch, below=below, sweep_before=sweep_before, unreadable=unreadable)
+        with self._changed:
+            self._scanning.add(scan)
+        for drop in scan:
             found += 1
             if below:
                 self._queue.put(drop)
@@ -197,6 +207,8 @@ class Intake:
         with self._changed:
             self._unreadable = bad | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
             self._looking -= 1
+            self._scanning.remove(scan)
+            self._seen += scan.seen
 
     def _cannot_list(self, folder: str, error: OSError) -> None:
         hint = "Let larkdrop's user list it; every rescan looks again."

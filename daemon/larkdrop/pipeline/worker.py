@@ -20,7 +20,7 @@ from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.recognise import End
-from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images as limits
 from larkdrop.lark import codes
 from larkdrop.lark.client import Client, Uploaded
@@ -175,7 +175,7 @@ class Worker:
         with self._budget.take(min(stamp.size, limits.MAX_BYTES)):
             read = picture.read(folder, name, limits.MAX_BYTES)
             self._said.pop(drop.path, None)
-            quiet = drop.quiet_for(read.stamp)
+            quiet = quiet_for(drop, read.stamp)
             needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
             if quiet < needed:
                 self._park(job, read.stamp, needed - max(0.0, quiet))

@@ -21,8 +21,8 @@ from larkdrop.errors import CallFault, LarkdropError, PictureFault
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
-from larkdrop.folder.scan import scan
-from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.folder.scan import Scan
+from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images as limits
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Hold, Pace
@@ -101,7 +101,7 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
         waits = (
             live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
             if live
-            else {"waiting": sum(drop.path not in known_bad for drop in scan(watch, changed=False, unreadable=_ignore))}
+            else {"waiting": sum(drop.path not in known_bad for drop in Scan(watch, changed=False, unreadable=_ignore))}
         )
         bad = sum(file.watch == path for file in rejected)
         waiting += int(waits["waiting"])
@@ -294,7 +294,7 @@ def _folder(path: str, settings: Settings, index: Index) -> Answer:
     if skipped := _skipped_folder(watch, path, path):
         return skipped
     bad: list[OSError] = []
-    waiting = sum(1 for _ in scan(watch, below=path, changed=False, unreadable=lambda _, error: bad.append(error)))
+    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=lambda _, error: bad.append(error)))
     if bad:
         return _unreadable(path, bad[0], "list", None)
     rejected = sum(1 for _ in rejected_of(index, path))
@@ -472,7 +472,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Live | None, *
         inspect(read, drop.watch.image_type)
     except PictureFault as fault:
         return Answer(drop.path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
-    if (left := needed - drop.quiet_for(read.stamp)) > 0:
+    if (left := needed - quiet_for(drop, read.stamp)) > 0:
         return Answer(drop.path, "settling", f"{news}It has to be quiet for another {left:.0f} s.")
     if live is None:
         return Answer(

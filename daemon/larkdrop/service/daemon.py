@@ -140,9 +140,10 @@ class Service:
         for name, run in (
             ("intake", self._intake.run),
             ("folders", self._intake.run_folders),
-            ("settle", self._settle.run),
         ):
             self._threads += [self._start(name, run)]
+        self._threads += [threading.Thread(target=self._settle.run, name="settle", daemon=True)]
+        self._threads[-1].start()
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():
@@ -150,17 +151,25 @@ class Service:
             if self._stop_asked(TICK_BRIEF):
                 return False
         for number, watch in enumerate(self._settings.watch):
-            self._recording += [self._start(f"recorder-{number}", partial(self._recorder.run, watch), in_turn=True)]
+            self._recording += [self._start(f"recorder-{number}", partial(self._recorder.run, watch))]
         for number in range(self._settings.upload.workers):
-            self._threads += [self._start(f"worker-{number}", self._worker.run, in_turn=True)]
+            self._threads += [self._start(f"worker-{number}", self._worker.run)]
         self._intake.rescan()
         self._progress.add("queue", self._queue.look)
-        for name, look in self._watcher.looks().items():
-            self._progress.add(name, look)
+        self._progress.add("settle", self._settling)
+        for name in self._watcher.activity():
+            self._progress.add(name, partial(self._watching, name))
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
         self._systemd.status(self._doing())
         self._systemd.ready()
         return True
+
+    def _settling(self) -> tuple[bool, int]:
+        due = self._settle.due
+        return due is not None and due < time.monotonic(), hash(due)
+
+    def _watching(self, part: str) -> tuple[bool, int]:
+        return self._watcher.activity()[part]
 
     def _wait(self, *, once: bool) -> bool:
         """Until a signal comes: False; or until there is nothing left to do, or no state folder to do it with: True."""
