@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -139,11 +140,6 @@ class Watcher:
         self._retry_at = 0.0
 
     def __enter__(self) -> Self:
-        if watchdog_internals is None:
-            structlog.get_logger().warning(
-                "watchdog_version", installed=VERSION_STRING, doing="scans every folder every poll_seconds, too",
-                hint="This watchdog does not tell larkdrop of lost events. Install the version that larkdrop asks for.",
-            )  # fmt: skip
         self._start_observer()
         for watch, root in self._roots.items():
             root.identity = _identity(watch)
@@ -186,14 +182,11 @@ class Watcher:
     def _start_observer(self) -> None:
         """Leave ``_observer`` None where the limit of inotify instances is reached."""
         try:
-            if watchdog_internals:
-                self._reader = watchdog_internals.InotifyReader(self._listener.events_lost)
-                self._reader.start()
-                self._observer = self._reader.observer()
-            else:
-                self._observer = Observer()
+            self._reader, self._observer = _observer(self._listener)
         except OSError:
             return
+        if self._reader:
+            self._reader.start()
         self._observer.name = "observer"
         self._observer.start()
 
@@ -212,8 +205,8 @@ class Watcher:
             self._schedule(watch, root)
 
     def _say_chosen(self, watch: Watch, root: _Root) -> None:
-        polled = not root.by_events or watchdog_internals is None
-        self._listener.observer_chosen(watch, polled=polled, reason=root.reason)
+        unsure = self._observer is not None and self._reader is None
+        self._listener.observer_chosen(watch, polled=unsure or not root.by_events, reason=root.reason)
 
     def _schedule(self, watch: Watch, root: _Root) -> None:
         """Watch a folder by events; say where that begins or ceases to be possible for all of it."""
@@ -258,6 +251,23 @@ class Watcher:
                 self._unschedule(root)
                 self._schedule(watch, root)
         self._refused = self._count_refused()
+
+
+def _observer(listener: Listener) -> tuple[watchdog_internals.InotifyReader | None, BaseObserver]:
+    """An observer, and the reader that tells what it misses; None where this version of watchdog has no place for it.
+
+    Raises OSError where the limit of inotify instances is reached.
+    """
+    if watchdog_internals:
+        with suppress(AttributeError, TypeError):
+            reader = watchdog_internals.InotifyReader(listener.events_lost)
+            return reader, reader.observer()
+    observer = Observer()
+    structlog.get_logger().warning(
+        "watchdog_version", installed=VERSION_STRING, doing="also scans every folder every poll_seconds",
+        hint="This watchdog does not tell larkdrop of lost events. Install the version that larkdrop asks for.",
+    )  # fmt: skip
+    return None, observer
 
 
 def _identity(watch: Watch) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ Needed, and not to be had publicly in watchdog 7.1 (the range is pinned in pypro
 - Each of larkdrop's own files would pass through three threads before a handler could ignore it.
 - Nobody says whether the kernel holds events that were not read.
 
-``watch`` works without this module, where it can't be imported.
+Where something of it is missing, this can't be imported or made, and ``watch`` works without it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class InotifyReader(InotifyFD):
         self.refused = 0
         self._overflowed = overflowed
         self._handled = 0
+        self._file = self._inotify_fd
 
     def observer(self) -> BaseObserver:
         """An observer of what is read here; to be stopped before this is."""
@@ -53,7 +54,7 @@ class InotifyReader(InotifyFD):
     def activity(self) -> tuple[bool, int]:
         """Whether the kernel holds events that were not read, and how many were handled."""
         held = array("i", [0])
-        fcntl.ioctl(self._inotify_fd, termios.FIONREAD, held)
+        fcntl.ioctl(self._file, termios.FIONREAD, held)
         return held[0] > 0, self._handled
 
     def handle_event(self, event: InotifyEvent) -> None:
