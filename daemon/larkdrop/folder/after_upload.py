@@ -157,7 +157,7 @@ def _link_or_copy(folder: int, name: str, there: int, free: str) -> None:
     try:
         os.link(name, free, src_dir_fd=folder, dst_dir_fd=there, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
+        if error.errno not in {errno.EXDEV, *sidecar.NO_HARD_LINKS}:
             raise
         _copy(folder, name, there, free)
 
@@ -178,7 +178,7 @@ def _copy(folder: int, name: str, there: int, free: str) -> None:
         try:
             os.link(temp, free, src_dir_fd=there, dst_dir_fd=there, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+            if error.errno not in sidecar.NO_HARD_LINKS:
                 raise
             os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=there))
             os.rename(temp, free, src_dir_fd=there, dst_dir_fd=there)

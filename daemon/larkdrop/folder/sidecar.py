@@ -1,4 +1,4 @@
-"""The record beside an image: its name, the proof by two stats, and writing it whole or not at all."""
+"""The sidecar, an image's record beside it: its name, the proof by two stats, and writing it whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SHORT_HASH = 16
 LARGEST = 64 * 1024
 # What file systems answer that have no files without a name.
 NO_NAMELESS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
+# What they answer that have no second name for a file.
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 # Every sidecar of ours begins with this, so that one that was cut short can be told from a stranger's file.
 OPENING = '{\n  "schema": 1,\n  "status": "'
 
@@ -82,7 +84,7 @@ def look(folder: int, name: str, image: Stamp) -> tuple[bool, Record | None]:
 
 
 def read(folder: int, name: str) -> Record | None:
-    """The record beside the image ``name``, or None where there is none, or one that was cut short.
+    """The record in the sidecar of the image ``name``, or None where there is none, or one that was cut short.
 
     Raises Foreign where its name is taken by something else.
     """
@@ -110,7 +112,7 @@ def read(folder: int, name: str) -> Record | None:
 
 
 def write(folder: int, name: str, record: Record) -> None:
-    """Put the record beside the image ``name``, durably and whole, with the image's mtime.
+    """Write the sidecar of the image ``name``, durably and whole, with the image's mtime.
 
     Raises Foreign where its name is taken by a file that is not ours, OSError where it can't be written.
     """
@@ -119,7 +121,7 @@ def write(folder: int, name: str, record: Record) -> None:
 
 
 def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign | OSError]:
-    """Put records beside images of the open folder, by the images' names, at the price of one fsync of the folder.
+    """Write sidecars of images of the open folder, by the images' names, at the price of one fsync of the folder.
 
     Returns those that ``write`` would raise; raises OSError where it concerns them all.
     """
@@ -197,18 +199,18 @@ def _publish(folder: int, draft: _Draft) -> None:
     try:
         _link(folder, draft, place)
     except FileExistsError:
-        read(folder, draft.name)
-        if not draft.temp:
-            temp = temp_for(place)
-            with suppress(FileNotFoundError):
-                os.unlink(temp, dir_fd=folder)
-            _link(folder, draft, temp)
-            draft.temp = temp
+        read(folder, draft.name)  # raises Foreign where it is not ours
     except OSError as error:
-        if not draft.temp or error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+        if not draft.temp or error.errno not in NO_HARD_LINKS:
             raise
     else:
         return
+    if not draft.temp:
+        temp = temp_for(place)
+        with suppress(FileNotFoundError):
+            os.unlink(temp, dir_fd=folder)
+        _link(folder, draft, temp)
+        draft.temp = temp
     os.rename(draft.temp, place, src_dir_fd=folder, dst_dir_fd=folder)
     draft.temp = ""
 
@@ -243,7 +245,7 @@ def confirm(folder: int, name: str, record: Record) -> None:
 
 
 def remove(folder: int, name: str) -> bool:
-    """Remove the record beside the image ``name``; False where there is none. Raises Foreign."""
+    """Remove the sidecar of the image ``name``; False where there is none. Raises Foreign."""
     if read(folder, name) is None:
         return False
     os.unlink(name_for(name), dir_fd=folder)

@@ -153,6 +153,7 @@ class Watcher:
         if self._reader:
             self._reader.stop()
             self._reader.join()
+        self._observer = self._reader = None
 
     def activity(self) -> dict[str, tuple[bool, int]]:
         """Of the parts that handle events: whether there are any to handle, and how many were."""
@@ -205,8 +206,8 @@ class Watcher:
             self._schedule(watch, root)
 
     def _say_chosen(self, watch: Watch, root: _Root) -> None:
-        unsure = self._observer is not None and self._reader is None
-        self._listener.observer_chosen(watch, polled=unsure or not root.by_events, reason=root.reason)
+        loses_events = self._observer is not None and self._reader is None
+        self._listener.observer_chosen(watch, polled=loses_events or not root.by_events, reason=root.reason)
 
     def _schedule(self, watch: Watch, root: _Root) -> None:
         """Watch a folder by events; say where that begins or ceases to be possible for all of it."""
