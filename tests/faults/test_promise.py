@@ -126,7 +126,7 @@ class Promise(RuleBasedStateMachine):
             raise Crash
 
         target: Any = {"key cache": cache, "result log": results, "sidecar": sidecar}[crash]
-        name = {"key cache": "put", "result log": "append", "sidecar": "_draft"}[crash]
+        name = {"key cache": "put", "result log": "append", "sidecar": "_write"}[crash]
         before: Callable[..., Any] = getattr(target, name)
         self.lost_calls += crash == "key cache" and self.would_call()
 

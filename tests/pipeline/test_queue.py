@@ -171,7 +171,7 @@ def test_a_new_folder_does_not_wait_for_a_scan_that_waits(
         wait_until(lambda: queue.counts().backlog == 5, what="the scan to wait")
         (watch.path / "new").mkdir()
         (watch.path / "new" / "now").write_bytes(b"new")
-        intake.look(watch, f"{watch.path}/new")
+        intake.request_scan(watch, f"{watch.path}/new")
         wait_until(lambda: queue.counts().fresh == 1, 10, "the new folder's picture")
         assert taken(queue) == "now"
     finally:

@@ -1,4 +1,9 @@
-"""What becomes of an image once its key is safely recorded: kept, moved or deleted."""
+"""What becomes of an image once its key is safely recorded: kept, moved or deleted.
+
+To move it, ``place_for`` chooses a name, ``arrive`` gives image and sidecar that second place, and ``leave`` removes
+the first. After a crash in between, what arrived is known by its sidecar, and the move goes on. Where it is deleted,
+its sidecar stays.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +22,10 @@ from larkdrop.records.durable import make_folder
 from larkdrop.records.record import Record
 
 
-def delete(folder: int, name: str, read_as: Stamp) -> None:
-    """Remove the image ``name``; its sidecar stays. Raises Changed where it is no longer what was uploaded."""
-    _still(folder, name, read_as)
-    os.unlink(name, dir_fd=folder)
-    os.fsync(folder)
-
-
 def place_for(target: Path, name: str, record: Record, taken: Container[str] = ()) -> Path:
     """Where in the folder ``target`` the image ``name`` is to go: under its name, or ``photo.1.jpg`` where it is taken.
 
-    ``taken`` are paths that are spoken for. What a crash left there of the same image is its place.
+    ``taken`` are paths that others will have. Where a crash left the same image there, that is its place.
     """
     try:
         there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -53,24 +51,13 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
     there = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     taken: set[str] = set()
     try:
-        _still(folder, name, read_as)
-        while not _same_content(there, place.name, record):
-            try:
-                # First the sidecar: an image that arrives without one could not be told from somebody else's.
-                if not sidecar.exists(there, place.name):
-                    sidecar.write(there, place.name, replace(record, file=place.name))
-                    try:
-                        _arrive(folder, name, there, place.name)
-                        break
-                    except FileExistsError:
-                        sidecar.remove(there, place.name)
-            except sidecar.Foreign:
-                pass
-            except OSError as error:  # which names a file within the open folder
-                raise OSError(error.errno, error.strerror, str(place.parent)) from error
+        _check_unchanged(folder, name, read_as)
+        while not (_same_content(there, place.name, record) or _put(folder, name, there, place.name, record)):
             taken.add(str(place))
             place = place_for(place.parent, name, record, taken)
         os.fsync(there)
+    except OSError as error:  # which names a file within the open folder
+        raise OSError(error.errno, error.strerror, str(place.parent)) from error
     finally:
         os.close(there)
     return place
@@ -78,14 +65,22 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
 
 def leave(folder: int, name: str, read_as: Stamp) -> None:
     """Remove the image ``name`` and its sidecar, which have arrived elsewhere. Raises Changed, OSError."""
-    _still(folder, name, read_as)
+    _check_unchanged(folder, name, read_as)
     with suppress(sidecar.Foreign):
         sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
     os.unlink(name, dir_fd=folder)
     os.fsync(folder)
 
 
-def _still(folder: int, name: str, read_as: Stamp) -> None:
+def delete(folder: int, name: str, read_as: Stamp) -> None:
+    """Remove the image ``name``; its sidecar stays. Raises Changed where it is no longer what was uploaded."""
+    _check_unchanged(folder, name, read_as)
+    os.unlink(name, dir_fd=folder)
+    os.fsync(folder)
+
+
+def _check_unchanged(folder: int, name: str, read_as: Stamp) -> None:
+    """Raises Changed where the image is not what was read. Its ctime may differ: a link or a chmod changes it."""
     try:
         now = stamp(folder, name)
     except NotAFile as error:
@@ -107,35 +102,62 @@ def _numbered(name: str, number: int) -> str:
 
 def _free_number(there: int, name: str) -> int:
     """A number whose name is free while that of the number before is not, found in a few steps among many."""
-    if not sidecar.exists(there, name):
+    if not _exists(there, name):
         return 0
     low, high = 0, 1
-    while sidecar.exists(there, _numbered(name, high)):
+    while _exists(there, _numbered(name, high)):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        if sidecar.exists(there, _numbered(name, middle)):
+        if _exists(there, _numbered(name, middle)):
             low = middle
         else:
             high = middle
     return high
 
 
-def _same_content(there: int, name: str, record: Record) -> bool:
+def _exists(folder: int, name: str) -> bool:
+    """Whether the name is taken in the open folder, by whatever it is."""
     try:
-        beside = sidecar.read(there, name)
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _same_content(there: int, name: str, record: Record) -> bool:
+    """Whether ``name`` is the image of this record, with its sidecar."""
+    try:
+        written = sidecar.read(there, name)
         size = stamp(there, name).size
     except (sidecar.Foreign, NotAFile):
         return False
-    return beside is not None and (beside.sha256, beside.size) == (record.sha256, size)
+    return written is not None and (written.sha256, written.size) == (record.sha256, size)
 
 
-def _arrive(folder: int, name: str, there: int, free: str) -> None:
+def _put(folder: int, name: str, there: int, free: str, record: Record) -> bool:
+    """Give the image and its sidecar the name ``free`` in ``there``; False where it is not free."""
+    if _exists(there, free):
+        return False
+    try:
+        # First the sidecar: an image that arrives without one could not be told from somebody else's.
+        sidecar.write(there, free, replace(record, file=free))
+        try:
+            _link_or_copy(folder, name, there, free)
+        except FileExistsError:
+            sidecar.remove(there, free)
+            return False
+    except sidecar.Foreign:
+        return False
+    return True
+
+
+def _link_or_copy(folder: int, name: str, there: int, free: str) -> None:
     """Give the image a second name in ``there``, never onto an existing file; by a copy across file systems."""
     try:
         os.link(name, free, src_dir_fd=folder, dst_dir_fd=there, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
+        if error.errno not in {errno.EXDEV, *sidecar.NO_HARD_LINKS}:
             raise
         _copy(folder, name, there, free)
 
@@ -156,7 +178,7 @@ def _copy(folder: int, name: str, there: int, free: str) -> None:
         try:
             os.link(temp, free, src_dir_fd=there, dst_dir_fd=there, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+            if error.errno not in sidecar.NO_HARD_LINKS:
                 raise
             os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=there))
             os.rename(temp, free, src_dir_fd=there, dst_dir_fd=there)

@@ -2,8 +2,8 @@
 
 Every reader is bounded: it looks at the header and at the end mark, and walks a bounded number of blocks between them.
 Pillow is not used here: it does not tell whether a file's end is there, and who looks for that has read the header.
-Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), TIFF 6.0, BITMAPINFOHEADER, the ICO directory,
-``heif`` for HEIC. Other formats are only named, by their magic bytes, so that a rejection can name them.
+Sources: RFC 2083 (PNG), ITU T.81 (JPEG), GIF89a, RFC 9649 (WEBP), BITMAPINFOHEADER, the ICO directory; see
+``heif`` and ``tiff`` for theirs. Other formats are only named, by their magic bytes, so that a rejection can name them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from larkdrop.folder import heif
+from larkdrop.folder import heif, tiff
 
 MOST_STEPS = 100_000
 MOST_SEGMENTS = 20_000
@@ -58,14 +58,14 @@ def recognise(content: bytes) -> Shape:
 Measured = tuple[int, int, End]
 
 
-def _mark(content: bytes, mark: bytes, start: int) -> End:
+def _end_by_mark(content: bytes, mark: bytes, start: int) -> End:
     """The end by a mark that must stand somewhere after ``start``."""
     if content.endswith(mark) and len(content) >= start + len(mark):
         return End.WHOLE
     return End.LIKELY if content.rfind(mark, start) >= 0 else End.CUT
 
 
-def _length(content: bytes, needed: int) -> End:
+def _end_by_length(content: bytes, needed: int) -> End:
     """The end by a length that the header announces."""
     if len(content) == needed:
         return End.WHOLE
@@ -74,11 +74,11 @@ def _length(content: bytes, needed: int) -> End:
 
 def _png(content: bytes) -> Measured:
     width, height = struct.unpack_from(">II", content, 16)
-    return width, height, _mark(content, b"\0\0\0\0IEND\xaeB`\x82", 33)
+    return width, height, _end_by_mark(content, b"\0\0\0\0IEND\xaeB`\x82", 33)
 
 
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def _jpeg(content: bytes) -> Measured:
@@ -88,7 +88,7 @@ def _jpeg(content: bytes) -> Measured:
         if content[at] != 0xFF:
             return 0, 0, End.LIKELY
         marker = content[at + 1]
-        if marker == 0xFF or marker in _ALONE:
+        if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2
             continue
         if marker == 0xD9:
@@ -98,7 +98,7 @@ def _jpeg(content: bytes) -> Measured:
             height, width = struct.unpack_from(">HH", content, at + 5)
         at += 2 + length
         if marker == 0xDA:
-            return width, height, _mark(content, b"\xff\xd9", at)
+            return width, height, _end_by_mark(content, b"\xff\xd9", at)
     return 0, 0, End.LIKELY
 
 
@@ -128,12 +128,12 @@ def _gif_end(content: bytes, at: int) -> End:
             if steps > MOST_STEPS:
                 return End.LIKELY if content.endswith(b"\0;") else End.CUT
         at += 1
-    return _length(content, at + 1)
+    return _end_by_length(content, at + 1)
 
 
 def _webp(content: bytes) -> Measured:
     (size,) = struct.unpack_from("<I", content, 4)
-    end = _length(content, 8 + size + (size & 1))
+    end = _end_by_length(content, 8 + size + (size & 1))
     kind = content[12:16]
     if kind == b"VP8X":
         bits = int.from_bytes(content[24:30], "little")
@@ -158,7 +158,7 @@ def _bmp(content: bytes) -> Measured:
         compression = 0
     else:
         width, height, _, depth, compression = struct.unpack_from("<iiHHI", content, 18)
-    end = _length(content, size)
+    end = _end_by_length(content, size)
     if end is not End.WHOLE and compression == 0:
         needed = pixels + (abs(width) * depth + 31) // 32 * 4 * abs(height)
         end = End.LIKELY if len(content) >= needed else End.CUT
@@ -178,69 +178,16 @@ def _ico(content: bytes) -> Measured:
 
 def _heic(content: bytes) -> Measured:
     width, height, needed, told = heif.measure(content)
-    end = _length(content, needed)
+    end = _end_by_length(content, needed)
     return width, height, End.LIKELY if end is End.WHOLE and not told else end
 
 
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIFF_SIZES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-_WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 256, 257, 273, 279, 324, 325
-_PHOTOMETRIC, _BELOW, _DNG_VERSION = 262, 330, 50706
-_TAGS = {_WIDTH, _HEIGHT, _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _PHOTOMETRIC, _BELOW, _DNG_VERSION}
-# What only a camera's sensor gives: a colour filter array, and linear raw.
-_SENSOR = {32803, 34892}
-
-
 def _tiff(content: bytes) -> Measured:
-    """The first directory's size, and whether every strip or tile that it points to is there. BigTIFF too."""
-    values = _directory(content)
-    starts = values.get(_STRIPS) or values.get(_TILES) or ()
-    sizes = values.get(_STRIP_SIZES) or values.get(_TILE_SIZES) or ()
-    needed = max((start + size for start, size in zip(starts, sizes, strict=False)), default=0)
-    width, height = values.get(_WIDTH, (0,)), values.get(_HEIGHT, (0,))
-    return width[0], height[0], End.LIKELY if len(content) >= needed else End.CUT
+    width, height, needed = tiff.measure(content)
+    return width, height, End.LIKELY if len(content) >= needed else End.CUT
 
 
-def _directory(content: bytes, at: int | None = None) -> dict[int, tuple[int, ...]]:
-    """What matters of the directory of a TIFF at some place, or of its first."""
-    order = "<" if content[:2] == b"II" else ">"
-    big = struct.unpack_from(order + "H", content, 2)[0] == 43
-    if at is None:
-        (at,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, at)
-    at += 8 if big else 2
-    entry = "HHQ" if big else "HHI"
-    room, step = (8, 20) if big else (4, 12)
-    places: dict[int, tuple[int, int, int]] = {}
-    for _ in range(min(count, 4096)):
-        tag, kind, length = struct.unpack_from(order + entry, content, at)
-        if tag in _TAGS and kind in _TIFF_SIZES:
-            places[tag] = kind, min(length, MOST_STEPS), at + step - room
-        at += step
-    values: dict[int, tuple[int, ...]] = {}
-    for tag, (kind, length, start) in places.items():
-        form = _TIFF_SIZES[kind]
-        if length * struct.calcsize(form) > room:
-            (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, start)  # noqa: PLW2901 - it points on
-        values[tag] = struct.unpack_from(f"{order}{length}{form}", content, start)
-    return values
-
-
-def _is_raw(content: bytes) -> bool:
-    """Whether what begins like a TIFF is a camera's raw: by Canon's mark, Adobe's tag, or a sensor's pixels."""
-    if content.startswith(b"II*\0\x10\0\0\0CR\x02"):
-        return True
-    if not content.startswith(_TIFF_STARTS):
-        return False
-    try:
-        first = _directory(content)
-        directories = [first, *(_directory(content, at) for at in first.get(_BELOW, ())[:8])]
-    except (struct.error, IndexError):
-        return False
-    return _DNG_VERSION in first or any(_SENSOR & set(values.get(_PHOTOMETRIC, ())) for values in directories)
-
-
-def _starts(*magics: bytes) -> Callable[[bytes], bool]:
+def _starts_with(*magics: bytes) -> Callable[[bytes], bool]:
     return lambda content: content.startswith(magics)
 
 
@@ -250,26 +197,26 @@ def _matches(pattern: bytes) -> Callable[[bytes], bool]:
 
 
 _READERS: tuple[tuple[Callable[[bytes], bool], str, Callable[[bytes], Measured]], ...] = (
-    (_starts(b"\xff\xd8\xff"), "JPEG", _jpeg),
-    (_starts(b"\x89PNG\r\n\x1a\n"), "PNG", _png),
-    (_starts(b"GIF87a", b"GIF89a"), "GIF", _gif),
+    (_starts_with(b"\xff\xd8\xff"), "JPEG", _jpeg),
+    (_starts_with(b"\x89PNG\r\n\x1a\n"), "PNG", _png),
+    (_starts_with(b"GIF87a", b"GIF89a"), "GIF", _gif),
     (_matches(rb"RIFF....WEBP"), "WEBP", _webp),
     (heif.is_heic, "HEIC", _heic),
     (_matches(rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00"), "BMP", _bmp),
-    (lambda content: content.startswith(_TIFF_STARTS) and not _is_raw(content), "TIFF", _tiff),
+    (tiff.is_tiff, "TIFF", _tiff),
     (_matches(rb"\x00\x00\x01\x00[^\x00]\x00"), "ICO", _ico),
 )
 
-# Of these only the name is told.
+# Of these only the name is told. The first that fits counts, as above.
 _NAMED: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (lambda content: not heif.AV1.isdisjoint(heif.brands(content)), "AVIF"),
     (lambda content: b"crx " in heif.brands(content), "camera raw"),
     (lambda content: bool(heif.brands(content)), "MP4"),
-    (_starts(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "JPEG XL"),
-    (_starts(b"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG 2000"),
+    (_starts_with(b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"), "JPEG XL"),
+    (_starts_with(b"\0\0\0\x0cjP  \r\n\x87\n"), "JPEG 2000"),
     (_matches(rb"(\xef\xbb\xbf)?\s*(<(\?xml|!--|!DOCTYPE svg).{,4000}?)?<svg[\s/>]"), "SVG"),
-    (_starts(b"%PDF-"), "PDF"),
-    (_starts(b"8BPS"), "PSD"),
-    (_is_raw, "camera raw"),
-    (_starts(b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), "camera raw"),
+    (_starts_with(b"%PDF-"), "PDF"),
+    (_starts_with(b"8BPS"), "PSD"),
+    (tiff.is_raw, "camera raw"),
+    (_starts_with(b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"), "camera raw"),
 )

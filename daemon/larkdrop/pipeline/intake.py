@@ -70,12 +70,12 @@ class Intake:
         self._settle.forget(drop.path)
         self._queue.put(drop)
 
-    def begun(self, drop: Drop) -> None:
+    def created(self, drop: Drop) -> None:
         """A file appeared, and nobody closed it yet."""
         if not self._settle.park(drop, self._settle_seconds):
             self._queue.overflow()
 
-    def look(self, watch: Watch, below: str = "") -> None:
+    def request_scan(self, watch: Watch, below: str = "") -> None:
         """Look through a watched folder, or its sub-folder ``below``, as soon as possible."""
         with self._changed:
             if below:
@@ -87,14 +87,14 @@ class Intake:
     def rescan(self) -> None:
         """Look through everything as soon as possible."""
         for watch in self._watches:
-            self.look(watch)
+            self.request_scan(watch)
 
-    def lost(self) -> None:
+    def events_lost(self) -> None:
         """The kernel dropped events: whatever they told of is found by looking."""
         self._log.warning("events_lost", reason="the kernel's inotify queue was full", doing="rescan")
         self.rescan()
 
-    def chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
+    def observer_chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
         """How a folder is watched."""
         with self._changed:
             self._period[watch] = min(watch.poll_seconds, self._rescan_seconds) if polled else self._rescan_seconds
@@ -102,34 +102,33 @@ class Intake:
             self._changed.notify_all()
         self._log.info("observer", path=str(watch.path), chosen="polling" if polled else "inotify", reason=reason)
 
-    def short_of_watches(self, watch: Watch) -> None:
+    def watch_limit_reached(self, watch: Watch) -> None:
         """The kernel won't watch all of a folder."""
-        if self._period[watch] != watch.poll_seconds:
-            try:
-                now = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
-                more = f"sysctl fs.inotify.max_user_watches={2 * now} (now {now})"
-            except OSError:  # hidden from a hardened service
-                more = "a larger sysctl fs.inotify.max_user_watches"
-            self._log.error(
-                "watch_limit",
-                path=str(watch.path),
-                doing=f"looks every {watch.poll_seconds:g} s meanwhile",
-                hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
-                "every minute.",
-            )
+        try:
+            now = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
+            more = f"sysctl fs.inotify.max_user_watches={2 * now} (now {now})"
+        except OSError:  # hidden from a hardened service
+            more = "a larger sysctl fs.inotify.max_user_watches"
+        self._log.error(
+            "watch_limit",
+            path=str(watch.path),
+            doing=f"looks every {watch.poll_seconds:g} s meanwhile",
+            hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
+            "every minute.",
+        )
         with self._changed:
             self._period[watch] = watch.poll_seconds
             self._due[watch] = time.monotonic() + watch.poll_seconds
             self._changed.notify_all()
 
-    def root_gone(self, watch: Watch) -> None:
+    def folder_gone(self, watch: Watch) -> None:
         """A watched folder is not there any more."""
         self._log.warning("folder_gone", path=str(watch.path), hint="It is watched again as soon as it is back.")
 
-    def root_back(self, watch: Watch) -> None:
+    def folder_back(self, watch: Watch) -> None:
         """A watched folder is there again."""
         self._log.info("folder_back", path=str(watch.path))
-        self.look(watch)
+        self.request_scan(watch)
 
     def tick(self) -> None:
         """Look again for what had no room, once there is room."""

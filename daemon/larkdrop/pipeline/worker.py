@@ -20,7 +20,7 @@ from larkdrop.config.settings import Settings
 from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
-from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.in_flight import InFlight, Memory
@@ -166,7 +166,7 @@ class Worker:
             try:
                 read = picture.read(folder, name, accepted_images.MAX_BYTES)
                 self._unreadable.pop(job.path, None)
-                quiet = drop.quiet_for(read.stamp)
+                quiet = quiet_for(drop, read.stamp)
                 needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
                 if quiet < needed:
                     return Unfinished(read.stamp, needed - max(0.0, quiet))

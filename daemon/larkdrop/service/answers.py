@@ -22,7 +22,7 @@ from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.folder.scan import Scan
-from larkdrop.folder.settle import Settle, quiet_needed
+from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images
 from larkdrop.lark.client import Client
 from larkdrop.lark.gate import Hold
@@ -481,7 +481,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Live | None, *
         inspect(read, drop.watch.image_type)
     except PictureFault as fault:
         return Answer(drop.path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
-    if (left := needed - drop.quiet_for(read.stamp)) > 0:
+    if (left := needed - quiet_for(drop, read.stamp)) > 0:
         return Answer(drop.path, "settling", f"{news}It has to be quiet for another {left:.0f} s.")
     if live is None:
         return Answer(
