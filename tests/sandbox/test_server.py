@@ -245,7 +245,7 @@ def test_the_command_serves_until_it_is_stopped() -> None:
             assert (changed["bot_off"], changed["delay"]) == (False, 0.1)
             refused = requests.post(f"{url}/sandbox/faults", json={"boredom": 1}, timeout=5)
             assert refused.status_code == 400
-            assert "boredom is no fault" in refused.json()["error"]
+            assert "boredom is not a fault" in refused.json()["error"]
         finally:
             process.terminate()
         wait_until(lambda: process.poll() is not None)
