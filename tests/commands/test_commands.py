@@ -106,7 +106,7 @@ def test_status_says_what_a_person_has_to_do(done: Daemon) -> None:
     done.inbox.rename(done.home / "elsewhere")
     status = ask(done, "status", code=1)
     assert status["folders"][0]["gone"]
-    assert status["needs"] == [f"Bring {done.inbox} back, or correct the config: there is no such folder."]
+    assert status["needs"] == [f"There is no folder {done.inbox}: create it, or correct its path in the config."]
     assert status["remarks"] == []
 
 
@@ -219,7 +219,7 @@ def test_explain_a_sidecar_that_is_gone_or_has_no_place(done: Daemon) -> None:
     answer = explained(done, one)
     assert (answer["state"], answer["image_key"]) == ("uploaded", known)
     assert "Its sidecar is missing" in answer["says"]
-    assert "taken by another file" in explained(done, two)["says"]
+    assert "Another file has its sidecar's name" in explained(done, two)["says"]
 
 
 def test_status_says_that_more_comes_in_than_lark_takes(make_daemon: MakeDaemon) -> None:
@@ -230,7 +230,7 @@ def test_status_says_that_more_comes_in_than_lark_takes(make_daemon: MakeDaemon)
         status = wait_until(lambda: (s := ask(daemon, "status"))["late"] and s, what="the first seconds to be over")
         (remark,) = status["remarks"]
         assert remark.startswith(f"More comes in than Lark takes: {status['late']} of those dropped in the last minute")
-        assert "pictures it takes about" in remark
+        assert "pictures will take about" in remark
         assert status["well"]
 
 
@@ -245,7 +245,7 @@ def test_explain_what_is_under_way(lark: Sandbox, make_daemon: MakeDaemon) -> No
         assert "It failed once: Lark says: internal error (code 5000" in answer["says"]
         cut = daemon.drop("cut.png", picture(2)[:-12])
         answer = wait_until(lambda: (a := explained(daemon, cut))["state"] == "settling" and a, what="settling")
-        assert "looked at again at" in answer["says"]
+        assert "checks it again at" in answer["says"]
         paths = [daemon.drop(f"{n}.png", picture(10 + n)) for n in range(6)]
         answer = wait_until(lambda: (a := explained(daemon, paths[5]))["state"] == "waiting" and a, what="waiting")
         assert "waits behind" in answer["says"]
@@ -288,7 +288,7 @@ def test_keys(done: Daemon) -> None:
     assert len(ask(done, "keys", "--limit", "1")) == 1
     assert re.search(rf"^{key(one)}  .*Z  {one}$", say(done, "keys"), re.MULTILINE)
     assert "no key is known of nothing.png" in say(done, "keys", "nothing.png", code=1)
-    assert "is no moment" in say(done, "keys", "--since", "yesterday", code=2)
+    assert "is not a moment" in say(done, "keys", "--since", "yesterday", code=2)
 
 
 def test_keys_says_which_is_not_known(done: Daemon) -> None:
@@ -369,7 +369,7 @@ def test_retry_with_a_running_daemon(lark: Sandbox, make_daemon: MakeDaemon) -> 
         lark.faults.down = False
         say(daemon, "retry", str(failing))
         assert wait_for_sidecar(failing)["image_key"]
-        assert say(daemon, "retry", str(failing)).endswith("uploaded already.\n")
+        assert say(daemon, "retry", str(failing)).endswith("It is already uploaded.\n")
 
 
 def test_a_run_once_on_a_terminal_has_a_bar(make_daemon: MakeDaemon) -> None:

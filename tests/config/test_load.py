@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from larkdrop.commands.config import SAMPLES, UNSET, example
-from larkdrop.config import load as config
+from larkdrop.config.example import SAMPLES, UNSET, example
+from larkdrop.config.load import load, load_with_origins
 from larkdrop.config.settings import SECTIONS, Lark, Log, Settings, State, Upload, Watch
 from larkdrop.errors import ConfigError
 from tests.helpers import Daemon
@@ -43,13 +43,13 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 def problems(file: Path) -> str:
     """What is said of a bad config."""
     with pytest.raises(ConfigError) as caught:
-        config.load(file)
+        load(file)
     return "\n".join([str(caught.value), *caught.value.problems, caught.value.hint])
 
 
 def test_the_defaults_are_those_of_the_contract(write: Callable[[str], Path]) -> None:
     """What the contract names as default is the default."""
-    settings = config.load(write(GOOD))
+    settings = load(write(GOOD))
     assert settings.lark.base_url == "https://open.larksuite.com"
     assert settings.lark.api == "image/v4"
     assert (settings.lark.requests_per_second, settings.lark.requests_per_minute) == (50, 1000)
@@ -68,7 +68,7 @@ def test_relative_paths_count_from_the_config_file(
     """The same config means the same folders from any working directory."""
     file = write(GOOD + '[state]\ndir = "state"\n[log]\nresults = "out/results.jsonl"')
     monkeypatch.chdir("/")
-    settings = config.load(file)
+    settings = load(file)
     assert settings.watch[0].path == tmp_path / "inbox"
     assert settings.state.dir == tmp_path / "state"
     assert settings.results == tmp_path / "out" / "results.jsonl"
@@ -79,14 +79,14 @@ def test_environment_before_credentials_before_the_file(
 ) -> None:
     """Each source overrides the next."""
     file = write(GOOD)
-    assert config.load(file).lark.app_secret.get_secret_value() == "very secret"
+    assert load(file).lark.app_secret.get_secret_value() == "very secret"
     (tmp_path / "app_secret").write_text("from systemd\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert config.load(file).lark.app_secret.get_secret_value() == "from systemd"
+    assert load(file).lark.app_secret.get_secret_value() == "from systemd"
     monkeypatch.setenv("LARKDROP_LARK__APP_SECRET", "from the environment")
     monkeypatch.setenv("LARKDROP_UPLOAD__WORKERS", "3")
     monkeypatch.setenv("LARKDROP_WATCH", f'[{{"path": "{tmp_path}/inbox", "patterns": ["*.png"]}}]')
-    settings = config.load(file)
+    settings = load(file)
     assert settings.lark.app_secret.get_secret_value() == "from the environment"
     assert settings.upload.workers == 3
     assert settings.watch[0].patterns == ("*.png",)
@@ -95,7 +95,7 @@ def test_environment_before_credentials_before_the_file(
 def test_the_state_folder_comes_from_systemd(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """$STATE_DIRECTORY is the default where it is set."""
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/larkdrop")
-    assert config.load(write(GOOD)).state.dir == Path("/var/lib/larkdrop")
+    assert load(write(GOOD)).state.dir == Path("/var/lib/larkdrop")
 
 
 def test_the_file_is_found_in_the_usual_places(
@@ -108,10 +108,10 @@ def test_the_file_is_found_in_the_usual_places(
     assert "no config file was found" in problems(None)  # type: ignore[arg-type]  # none is named
     (tmp_path / "xdg" / "larkdrop").mkdir(parents=True)
     (tmp_path / "xdg" / "larkdrop" / "config.toml").write_text(GOOD.replace("inbox", "../../inbox"))
-    assert config.load(None).watch[0].path == tmp_path / "inbox"
+    assert load(None).watch[0].path == tmp_path / "inbox"
     monkeypatch.chdir(tmp_path)
     file.write_text(GOOD.replace("cli_x", "cli_here"))
-    assert config.load(None).lark.app_id == "cli_here"
+    assert load(None).lark.app_id == "cli_here"
     monkeypatch.setenv("LARKDROP_CONFIG", str(tmp_path / "named.toml"))
     assert "named.toml can't be read" in problems(None)  # type: ignore[arg-type]
 
@@ -284,7 +284,7 @@ def test_a_folder_named_by_a_variable_is_not_said(
 
 def test_a_good_secret_is_never_said(write: Callable[[str], Path]) -> None:
     """Nor what is right, in a repr."""
-    assert "very secret" not in repr(config.load(write(GOOD)))
+    assert "very secret" not in repr(load(write(GOOD)))
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_small_things_are_taken_as_meant(write: Callable[[str], Path], monkeypat
     file = write("\ufeff" + text.replace("[lark]", '[lark]\nbase_url = "https://open.feishu.cn/\\n"'))
     monkeypatch.setenv("LARKDROP_LARK__APP_SECRET", "from the environment \n")
     monkeypatch.setenv("LARKDROP_WATCH__PATTERNS", '["*.png"]')
-    settings, origins = config.load_with_origins(file)
+    settings, origins = load_with_origins(file)
     assert (settings.lark.app_id, settings.lark.base_url) == ("cli_x", "https://open.feishu.cn")
     assert settings.lark.app_secret.get_secret_value() == "from the environment"
     (watch,) = settings.watch
@@ -330,7 +330,7 @@ def test_the_config_of_another_program_is_not_ours(
     assert f"{file} is another program's" in problems(None)  # type: ignore[arg-type]  # none is named
     (tmp_path / "xdg" / "larkdrop").mkdir(parents=True)
     (tmp_path / "xdg" / "larkdrop" / "config.toml").write_text(GOOD.replace("inbox", "../../inbox"))
-    assert config.load(None).lark.app_id == "cli_x"
+    assert load(None).lark.app_id == "cli_x"
 
 
 @pytest.mark.parametrize(

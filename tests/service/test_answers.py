@@ -212,10 +212,10 @@ def test_explain_without_a_path(lark: Sandbox, make_daemon: MakeDaemon) -> None:
         daemon.prefix = ()
         answers = wait_until(lambda: (a := ask(daemon, "explain")) and len(a) == 4 and a, what="all four")
         assert {answer["path"]: answer["state"] for answer in answers if answer["path"]} == wanted
-        assert next(answer for answer in answers if not answer["path"])["says"].startswith("Let larkdrop read ")
+        assert next(answer for answer in answers if not answer["path"])["says"].startswith("larkdrop can't read ")
         unreadable = next(answer for answer in answers if answer["path"] == str(private))
         assert unreadable["says"] == "larkdrop, as the user root, can't read it: Permission denied."
-        assert unreadable["hint"] == "Let root read it; every rescan looks again."
+        assert unreadable["hint"] == "Let root read it; every rescan tries again."
         (answer,) = ask(daemon, "retry", str(private), code=1)
         assert (answer["state"], "can't read it" in answer["says"]) == ("unreadable", True)
         lark.faults.internal, lark.faults.bot_off = 0.0, True
@@ -259,7 +259,7 @@ def test_folders(lark: Sandbox, make_daemon: MakeDaemon, tmp_path: Path) -> None
         assert "pattern '.*'" in explained(daemon, daemon.inbox / ".hidden")["says"]
         assert explained(daemon, daemon.home / "state")["state"] == "outside"
         (answer,) = ask(daemon, "retry", str(daemon.inbox / "sub"))
-        assert answer["says"] == "It was rejected; it is taken again now."
+        assert answer["says"] == "It was rejected; it is tried again now."
         wait_until(lambda: sidecar_of(notes[0]) not in (None, before[0]), what="a second rejection")
         assert sidecar_of(notes[1]) == before[1]
         lark.faults.internal = 1.0
@@ -267,7 +267,7 @@ def test_folders(lark: Sandbox, make_daemon: MakeDaemon, tmp_path: Path) -> None
         wait_until(lambda: explained(daemon, failing)["state"] == "backoff", what="a failure")
         lark.faults.internal = 0.0
         says = {one["path"]: one["says"] for one in ask(daemon, "retry", str(daemon.inbox / "sub"))}
-        assert says[str(failing)] == "It is taken again now."
+        assert says[str(failing)] == "It is tried again now."
         wait_for_sidecar(failing)
         (daemon.inbox / "empty").mkdir()
         (answer,) = ask(daemon, "retry", str(daemon.inbox / "empty"))

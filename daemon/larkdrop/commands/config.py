@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,12 +13,28 @@ import click
 from pydantic import BaseModel, SecretStr
 
 from larkdrop.commands.options import config_option, json_option, print_json
-from larkdrop.config import load as config
-from larkdrop.config.settings import SECTIONS
+from larkdrop.config.example import as_toml, example
+from larkdrop.config.load import load_with_origins
+from larkdrop.config.problems import Origins
+from larkdrop.config.settings import SECTIONS, Settings
 
-# What everybody has to fill in, and what keys without a fixed default look like.
-SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
-UNSET = {("watch", "move_to"): "done", ("state", "dir"): "state", ("log", "results"): "results.jsonl"}
+# Characters of a line past which it does not widen the column of the sources.
+WIDE = 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting in effect, and where it comes from."""
+
+    table: str  # "lark", "watch[0]"
+    key: str
+    value: Any  # as JSON has it; secrets are masked
+    source: str
+
+    @property
+    def line(self) -> str:
+        """The setting as TOML."""
+        return f"# {self.key} is not set" if self.value is None else f"{self.key} = {as_toml(self.value)}"
 
 
 @click.command(epilog="Example: larkdrop config --example > config.toml")
@@ -28,31 +46,30 @@ def command(config_file: Path | None, *, as_json: bool, as_example: bool) -> Non
     if as_example:
         click.echo(example(), nl=False)
         return
-    settings, origins = config.load_with_origins(config_file, signs_in=False)
-    rows = []
-    for name in SECTIONS:
-        section: Any = getattr(settings, name)
-        for place, part in enumerate(section) if isinstance(section, tuple) else [(None, section)]:
-            rows += [(name, place, key, *row) for key, row in _rows(part, name, origins).items()]
+    rows = list(_rows(*load_with_origins(config_file, signs_in=False)))
     if as_json:
-        print_json([
-            {"key": f"{name}.{key}" if place is None else f"{name}[{place}].{key}", "value": value, "from": source}
-            for name, place, key, value, source in rows
-        ])  # fmt: skip
+        print_json([{"key": f"{row.table}.{row.key}", "value": row.value, "from": row.source} for row in rows])
         return
-    before: tuple[str, int | None] | None = None
-    width = max(len(f"{key} = {_as_toml(value)}") for _, _, key, value, _ in rows if len(_as_toml(value)) < 60)
-    for name, place, key, value, source in rows:
-        if (name, place) != before:
-            click.echo(("\n" if before else "") + (f"[{name}]" if place is None else f"[[{name}]]"))
-            before = (name, place)
-        line = f"{key} = {_as_toml(value)}" if value is not None else f"# {key} is not set"
-        click.echo(f"{line:{width}}  # {source}")
+    width = max(len(row.line) for row in rows if len(row.line) < WIDE)
+    tables = []
+    for table, settings in groupby(rows, lambda row: row.table):
+        name = table.partition("[")[0]
+        lines = [f"[{name}]" if table == name else f"[[{name}]]"]
+        tables.append("\n".join(lines + [f"{row.line:{width}}  # {row.source}" for row in settings]))
+    click.echo("\n\n".join(tables))
 
 
-def _rows(part: BaseModel, name: str, origins: dict[tuple[str, ...], str]) -> dict[str, tuple[Any, str]]:
-    """Each key of a section with its value, as JSON has it, and its source."""
-    rows: dict[str, tuple[Any, str]] = {}
+def _rows(settings: Settings, origins: Origins) -> Iterator[Row]:
+    for name in SECTIONS:
+        section = getattr(settings, name)
+        if isinstance(section, tuple):
+            for number, part in enumerate(section):
+                yield from _rows_of(f"{name}[{number}]", part, name, origins)
+        else:
+            yield from _rows_of(name, section, name, origins)
+
+
+def _rows_of(table: str, part: BaseModel, name: str, origins: Origins) -> Iterator[Row]:
     for key, value in part:
         plain: Any = value
         if isinstance(value, SecretStr):
@@ -64,28 +81,4 @@ def _rows(part: BaseModel, name: str, origins: dict[tuple[str, ...], str]) -> di
             source = origins.get((name,), "") or source
         if not source and key == "dir" and os.environ.get("STATE_DIRECTORY"):
             source = "$STATE_DIRECTORY"
-        rows[key] = (plain, source or "default")
-    return rows
-
-
-def example() -> str:
-    """The example file: every key with its default, its unit and why one would change it."""
-    lines = [
-        "# larkdrop's configuration: every key with its default. Lines that begin with # are optional.",
-        "# Any key can come from the environment instead: LARKDROP_LARK__APP_SECRET, LARKDROP_UPLOAD__WORKERS, …",
-    ]
-    for name, section in SECTIONS.items():
-        lines += ["", f"[[{name}]]" if name == "watch" else f"[{name}]"]
-        for key, field in section.model_fields.items():
-            needed = SAMPLES.get((name, key))
-            default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-            unset = field.default_factory is not None or default is None
-            value = needed if needed is not None else UNSET.get((name, key)) if unset else default
-            lines += [f"# {field.description}", f"{'' if needed is not None else '# '}{key} = {_as_toml(value)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _as_toml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_as_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+        yield Row(table, key, plain, source or "default")

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from larkdrop.commands.options import config_option
-from larkdrop.config import load as config
+from larkdrop.config.load import load
 from larkdrop.config.settings import Settings
 from larkdrop.service import logs
 from larkdrop.service.daemon import Service
@@ -34,7 +34,7 @@ def command(config_file: Path | None, *, once: bool, quiet: bool, verbose: bool)
     """Watch the folders and upload what is dropped into them."""
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    settings = config.load(config_file)
+    settings = load(config_file)
     level = "debug" if verbose else "warning" if quiet else settings.log.level
     if once and sys.stderr.isatty() and level in {"info", "warning", "error"} and settings.log.format != "json":
         sys.exit(_with_bar(settings, "error" if level == "error" else "warning"))

@@ -11,10 +11,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,9 +34,9 @@ from larkdrop.progress import Progress
 from larkdrop.records.durable import make_folder, writable
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
-from larkdrop.service import answers
-from larkdrop.service.answers import Live
+from larkdrop.service import questions, status
 from larkdrop.service.control import Control
+from larkdrop.service.live import Live
 from larkdrop.service.signals import Signals
 from larkdrop.service.systemd import Systemd
 
@@ -67,7 +65,7 @@ class Service:
             probe_seconds=lark.probe_seconds,
             backoff=backoff,
         )
-        self._cache = KeyCache(settings.state.dir / "keys.sqlite3")
+        self._cache = KeyCache(settings.key_cache)
         self._results = ResultLog(settings.results)
         self._recorder = Recorder(settings.watch, self._cache, self._results)
         self._queue = DropQueue(self._pace)
@@ -123,7 +121,7 @@ class Service:
             self._drain()
         if not once:
             return 1 if self._state_gone else 0
-        outcomes, left = self._recorder.outcomes, self._left() + len(self._worker.unreadable)
+        outcomes, left = self._recorder.outcomes, self._live.left + len(self._worker.unreadable)
         made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
         undone = list(self._undone()) if ended else []  # of what a signal cut short nobody has to be told
         for what in undone[:MOST_TOLD]:
@@ -158,7 +156,7 @@ class Service:
         for name, look in self._watcher.looks().items():
             self._progress.add(name, look)
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
-        self._systemd.status(self._doing())
+        self._systemd.status(status.one_line(self._live))
         self._systemd.ready()
         return True
 
@@ -170,13 +168,13 @@ class Service:
                 return True
             self._intake.tick()
             if self._on_tick:
-                self._on_tick(self._recorder.outcomes, self._left(), self._waits_for())
+                self._on_tick(self._recorder.outcomes, self._live.left, self._waits_for())
             if once and self._is_drained():
                 return True
             if not once:
                 self._watcher.check()
                 self._probe_idle_gate()
-            self._systemd.status(self._doing())
+            self._systemd.status(status.one_line(self._live))
             self._tell_alive()
         return False
 
@@ -210,11 +208,6 @@ class Service:
         else:
             self._systemd.alive()
 
-    def _left(self) -> int:
-        """Files that are known and have no outcome yet."""
-        counts = self._queue.counts()
-        return counts.waiting + counts.working + len(self._settle)
-
     def _waits_for(self) -> str:
         """What keeps files from being uploaded just now; empty where nothing does."""
         if hold := self._pace.hold:
@@ -222,20 +215,6 @@ class Service:
         counts = self._queue.counts()
         limited = counts.fresh + counts.backlog > 0 and self._pace.delay(fresh=False) > 0
         return "waiting for the rate limit" if limited else ""
-
-    def _doing(self) -> str:
-        """What larkdrop does, in a line for ``systemctl status``."""
-        outcomes, hold = self._recorder.outcomes, self._pace.hold
-        words = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
-        words += [f"{outcomes['rejected']} rejected"] if outcomes["rejected"] else []
-        words += [f"{self._left()} waiting"]
-        words += [f"can't write: {trouble}" for trouble in self._recorder.troubles]
-        if hold:
-            at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
-            words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
-        if unanswered := self._live.unanswered():
-            words += [answers.silence(unanswered)]
-        return ", ".join(words)
 
     def _probe_idle_gate(self) -> None:
         """Where everything is held and no picture waits to be the probe, sign in instead."""
@@ -282,7 +261,7 @@ class Service:
             yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}
         for path in self._worker.unreadable:
             yield {"path": path, "reason": "the file can't be read", "hint": "Let larkdrop's user read it."}
-        hold, left = self._pace.hold, self._left()
+        hold, left = self._pace.hold, self._live.left
         if hold and left:
             yield {"files": left, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
             return
@@ -290,13 +269,9 @@ class Service:
             hint = job.fault.hint if job.fault else "The log says what can't be written."
             yield {"path": job.drop.path, "reason": _undone_step(job), "hint": hint}
 
-    def _answer(self, question: dict[str, Any]) -> Any:
+    def _answer(self, question: str, paths: Sequence[str]) -> Any:
         """Answer a command that asks through the control socket."""
-        with answers.index_of(self._settings) as index:
-            if question["ask"] == "status":
-                return answers.status(self._settings, index, self._live)
-            answer = {"explain": answers.explain, "retry": answers.retry}[question["ask"]]
-            return [asdict(one) for one in answer(question["paths"], self._settings, index, self._live)]
+        return questions.answer(question, paths, self._settings, self._live)
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""

@@ -1,0 +1,189 @@
+"""Everything that ``larkdrop status`` shows, what needs a person, and the line in ``systemctl status``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from larkdrop.config.settings import Settings
+from larkdrop.errors import CallFault, LarkdropError
+from larkdrop.folder.scan import scan
+from larkdrop.records.index import File, Index
+from larkdrop.service.live import Live
+from larkdrop.service.texts import counted, duration, local_time
+
+# Seconds; a shorter wait for the rate limits is not worth mentioning.
+NOTICEABLE = 2.0
+
+
+def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any]:
+    """Everything that is shown, as JSON. Without a daemon, what waits is what has no sidecar."""
+    rejected = list(rejected_files(index))
+    today = datetime.now().astimezone()
+    minutes = (1, 5, 15)
+    finished = index.outcomes_since(*(today - timedelta(minutes=span) for span in minutes))
+    shown: dict[str, Any] = {
+        "running": live is not None,
+        "pid": os.getpid() if live else None,
+        "since": _rfc3339(datetime.fromtimestamp(live.since).astimezone()) if live else None,
+        "folders": _folders(settings, index, rejected, live),
+        "calls": {
+            "today": index.uploads_since(f"{today:%Y-%m-%d}"),
+            "month": index.uploads_since(f"{today:%Y-%m}-01"),
+            "quota": settings.lark.calls_per_month or None,
+        },
+        "finished": {f"{span}_min": count for span, count in zip(minutes, finished, strict=True)},
+        "held": _held(live) if live else None,
+        "unanswered": _unanswered(live) if live else None,
+        "troubles": _troubles(live) if live else [],
+        "last_rejected": _last_rejected(rejected),
+        "last_error": _last_error(live) if live else None,
+        "late": live.queue.late if live else 0,
+    }
+    shown["needs"] = list(_needs(shown))
+    shown["remarks"] = [*_remarks(len(rejected)), *(_rate_limited(live) if live else ())]
+    shown["well"] = not shown["needs"]
+    return shown
+
+
+def one_line(live: Live) -> str:
+    """What larkdrop does, in a line for ``systemctl status``."""
+    outcomes, hold = live.recorder.outcomes, live.pace.hold
+    parts = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
+    if outcomes["rejected"]:
+        parts += [f"{outcomes['rejected']} rejected"]
+    parts += [f"{live.left} waiting"]
+    parts += [f"can't write: {trouble}" for trouble in live.recorder.troubles]
+    if hold:
+        since = local_time(hold.since)
+        parts += [f"held since {since:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
+    if unanswered := _unanswered(live):
+        parts += [_silence(unanswered)]
+    return ", ".join(parts)
+
+
+def rejected_files(index: Index, below: str = "") -> Iterator[File]:
+    """The rejected files that are still there, in all folders or ``below`` one."""
+    return (file for file in index.files(below=below, status="rejected") if os.path.lexists(file.path))
+
+
+def _needs(shown: dict[str, Any]) -> Iterator[str]:
+    """What a person has to do, a sentence each: the one rule by which everybody tells whether all is well."""
+    waiting = sum(folder["waiting"] for folder in shown["folders"])
+    if waiting and not shown["running"]:
+        yield f"Start larkdrop: {counted(waiting, 'picture')} {'waits' if waiting == 1 else 'wait'}."
+    held, unanswered = shown["held"], shown["unanswered"]
+    if held and held["person"]:
+        yield f"larkdrop is held: {held['reason']}. {held['hint']}".strip()
+    elif unanswered:
+        proxy = f"the proxy {unanswered['proxy']}, " if unanswered["proxy"] else ""
+        yield f"Check the network, {proxy}and base_url: {_silence(unanswered)}."
+    for folder in shown["folders"]:
+        if folder["gone"]:
+            yield f"There is no folder {folder['path']}: create it, or correct its path in the config."
+    if troubles := shown["troubles"]:
+        more = f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""
+        yield f"larkdrop can't {troubles[0]}{more}; `larkdrop explain` and the log say why."
+
+
+def _remarks(rejected: int) -> Iterator[str]:
+    """What is worth knowing and keeps nothing else from being uploaded, a sentence each."""
+    if rejected:
+        were = "was" if rejected == 1 else "were"
+        yield f"{counted(rejected, 'file')} {were} rejected; `larkdrop status --rejected` says why."
+
+
+def _rate_limited(live: Live) -> Iterator[str]:
+    """That pictures wait for the rate limits, for how long, and whether more come in than Lark takes."""
+    counts, late = live.queue.counts(), live.queue.late
+    waiting = counts.fresh + counts.backlog
+    seconds, why = live.pace.limited(waiting)
+    if waiting and late:
+        yield (
+            f"More comes in than Lark takes: {late:,} of those dropped in the last minute joined the backlog. "
+            f"The newest go first; {counted(waiting, 'picture')} will take about {duration(seconds)}."
+        )
+    elif waiting and seconds >= NOTICEABLE:
+        wait = "waits" if waiting == 1 else "wait"
+        yield f"{counted(waiting, 'picture')} {wait} for the rate limit, for about {duration(seconds)}: {why}."
+
+
+def _folders(settings: Settings, index: Index, rejected: Sequence[File], live: Live | None) -> list[dict[str, Any]]:
+    """Each watched folder, and how many of its files are where."""
+    uploaded = index.uploaded()
+    known_bad = {file.path for file in rejected}
+    folders = []
+    for watch in settings.watch:
+        path = str(watch.path)
+        if live:
+            waiting = live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
+        else:
+            found = scan(watch, changed=False, unreadable=lambda *_: None)
+            waiting = {"waiting": sum(drop.path not in known_bad for drop in found)}
+        folders.append({
+            "path": path,
+            "gone": not os.path.isdir(path),
+            "uploaded": uploaded.get(path, 0),
+            **waiting,
+            "rejected": sum(file.watch == path for file in rejected),
+        })  # fmt: skip
+    return folders
+
+
+def _held(live: Live) -> dict[str, Any] | None:
+    """Why everything is held. That every call is refused as wrong is for a person, too."""
+    hold = live.pace.hold
+    if hold is None:
+        return None
+    person = hold.person or isinstance(hold.reason, CallFault)
+    return {**_fault(hold.reason), "since": _rfc3339(local_time(hold.since)), "person": person}
+
+
+def _unanswered(live: Live) -> dict[str, Any] | None:
+    """Since when Lark has not answered, where that is an outage, and what the last try came to."""
+    counts, last_fault = live.queue.counts(), live.worker.last_fault
+    since = live.client.contact.lost_since(waiting=counts.waiting + counts.working > 0)
+    if since is None:
+        return None
+    reason = str(last_fault[1]) if last_fault else ""
+    proxy = live.client.proxy or None
+    return {"since": _rfc3339(local_time(since)), "url": live.base_url, "proxy": proxy, "reason": reason}
+
+
+def _silence(unanswered: dict[str, Any]) -> str:
+    """Who has not answered since when, through which proxy, and what the last try came to."""
+    way = f" through the proxy {unanswered['proxy']}" if unanswered["proxy"] else ""
+    reason = f": {unanswered['reason']}" if unanswered["reason"] else ""
+    since = datetime.fromisoformat(unanswered["since"])
+    return f"{unanswered['url']} has not answered{way} since {since:%Y-%m-%d %H:%M:%S}{reason}"
+
+
+def _troubles(live: Live) -> list[str]:
+    """What larkdrop can't do on this machine: a verb, and the file or folder."""
+    troubles = [f"write {trouble}" for trouble in live.recorder.troubles]
+    troubles += [f"list {path}" for path in live.intake.unreadable]
+    return troubles + [f"read {path}" for path in live.worker.unreadable]
+
+
+def _last_rejected(rejected: Sequence[File]) -> dict[str, Any] | None:
+    if not rejected:
+        return None
+    last = rejected[-1]
+    return {"path": last.path, "at": last.at, "reason": last.error}
+
+
+def _last_error(live: Live) -> dict[str, Any] | None:
+    if live.worker.last_fault is None:
+        return None
+    at, fault = live.worker.last_fault
+    return {"at": at, **_fault(fault)}
+
+
+def _fault(fault: LarkdropError) -> dict[str, Any]:
+    return {"reason": fault.message, "code": fault.code, "hint": fault.hint, "log_id": fault.log_id}
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
