@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -40,7 +41,11 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        # What modules make stays until the end: to search it for garbage would be an eighth of a start.
+        gc.disable()
         command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        gc.freeze()
+        gc.enable()
         return command
 
     def resolve_command(
