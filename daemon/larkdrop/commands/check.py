@@ -13,8 +13,7 @@ import click
 
 from larkdrop.commands import as_service
 from larkdrop.commands.options import config_option, json_option, print_json
-from larkdrop.config.find import find
-from larkdrop.config.load import load
+from larkdrop.config.load import find, load
 from larkdrop.errors import ConfigError
 from larkdrop.service.checks import Finding, check_everything
 from larkdrop.service.texts import printable

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,6 @@ import click
 
 from larkdrop.commands.options import absolute, config_option, json_option, print_json
 from larkdrop.config.load import load
-from larkdrop.config.settings import Settings
 from larkdrop.folder import sidecar
 from larkdrop.records.index import Index
 from larkdrop.service.keys import Key, Keys
@@ -80,7 +80,11 @@ def command(
     wanted = [path for path in paths if not sidecar.is_ours(os.path.basename(path))] or [*paths]
     deadline = time.monotonic() + wait
     while True:
-        found, may_come = _find(wanted, settings, since or "", until or "", every=every)
+        with Index(settings.key_cache) as index:
+            known = Keys(settings, index, since or "", until or "", every)
+            found = {path: list(known.of(path, absolute(path))) for path in wanted or [""]}
+            missing = [path for path, keys in found.items() if not keys]
+            may_come = any(known.may_come(absolute(path)) for path in missing)
         if not may_come or time.monotonic() >= deadline:
             break
         time.sleep(WAIT_STEP)
@@ -96,27 +100,14 @@ def command(
         click.echo("".join(f"{key.image_key}\n" for key in keys), nl=False)
     else:
         click.echo("".join(_lines(keys)), nl=False)
-    missing = [path for path, its_keys in found.items() if not its_keys]
     if missing:
         what = ", ".join(map(printable, filter(None, missing))) or "any image"
         click.echo(f"larkdrop: no key is known of {what}; `larkdrop explain PATH` says why.", err=True)
     sys.exit(1 if missing else 0)
 
 
-def _find(
-    wanted: list[str], settings: Settings, since: str, until: str, *, every: bool
-) -> tuple[dict[str, list[Key]], bool]:
-    """The keys of each path wanted, or of ``""`` for all; and whether waiting may bring one that is missing."""
-    with Index(settings.key_cache) as index:
-        keys = Keys(settings, index, since, until, every)
-        if not wanted:
-            everything = list(keys.all())
-            return {"": everything}, not everything
-        found = {path: list(keys.of(path, absolute(path))) for path in wanted}
-        return found, any(not its_keys and keys.may_come(absolute(path)) for path, its_keys in found.items())
-
-
-def _lines(keys: list[Key]) -> list[str]:
+def _lines(keys: list[Key]) -> Iterator[str]:
     width = max((len(key.image_key) for key in keys), default=0)
-    names = (" → ".join(printable(name) if sys.stdout.isatty() else name for name in key.names) for key in keys)
-    return [f"{key.image_key:{width}}  {key.uploaded_at[:19]}Z  {its}\n" for key, its in zip(keys, names, strict=True)]
+    for key in keys:
+        names = " → ".join(printable(name) if sys.stdout.isatty() else name for name in key.names)
+        yield f"{key.image_key:{width}}  {key.uploaded_at[:19]}Z  {names}\n"

@@ -1,20 +1,54 @@
-"""TOML, environment and systemd credentials become frozen, validated settings."""
+"""The config file is found; it, the environment and systemd's credentials become frozen, validated settings."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from pydantic import ValidationError
 
-from larkdrop.config.find import find, not_found
 from larkdrop.config.problems import ENV_PREFIX, Origins, Place, describe
-from larkdrop.config.settings import Settings
+from larkdrop.config.settings import SECTIONS, Settings
 from larkdrop.errors import ConfigError
+
+
+def places() -> tuple[Path, ...]:
+    """Where a config file is searched for when none is named, in order."""
+    user = platformdirs.user_config_path("larkdrop") / "config.toml"
+    return Path("config.toml").absolute(), user, Path("/etc/larkdrop/config.toml")
+
+
+def find(named: Path | None) -> Path | None:
+    """The config file: ``named``, else $LARKDROP_CONFIG, else the first of the usual places that has one."""
+    if named := named or (Path(os.environ["LARKDROP_CONFIG"]) if os.environ.get("LARKDROP_CONFIG") else None):
+        return named.absolute()
+    here, *others = places()
+    usual = others if _is_of_another_program(here) else [here, *others]
+    return next((place for place in usual if _may_be_a_file(place)), None)
+
+
+def _may_be_a_file(place: Path) -> bool:
+    try:
+        return stat.S_ISREG(place.stat().st_mode)
+    except PermissionError:
+        return True  # it may be, and reading it says what is wrong
+    except OSError:
+        return False
+
+
+def _is_of_another_program(file: Path) -> bool:
+    """Whether a file is there and reads well, but has no table that only larkdrop has."""
+    try:
+        tables = set(tomllib.loads(file.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError):
+        return False
+    return not tables & {"lark", "watch"} and not (tables and tables <= set(SECTIONS))
 
 
 def load(named: Path | None = None, *, signs_in: bool = True) -> Settings:
@@ -57,7 +91,15 @@ def _hint(file: Path | None, *, missing: set[Place]) -> str:
             f"The systemd credential {credential} is empty: put the secret into the file that the unit's "
             "LoadCredential= names, such as /etc/larkdrop/app_secret, and start the service again."
         )
-    return "`larkdrop config --example` explains every key." if file else not_found()
+    return "`larkdrop config --example` explains every key." if file else _not_found()
+
+
+def _not_found() -> str:
+    """Where was searched in vain."""
+    here, *_ = places()
+    foreign = _is_of_another_program(here)
+    note = f"; {here} is another program's, it has neither [lark] nor [[watch]]" if foreign else ""
+    return f"no config file was found; searched {', '.join(map(str, places()))}{note}."
 
 
 def _toml(file: Path | None) -> dict[str, Any]:

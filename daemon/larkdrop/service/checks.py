@@ -99,7 +99,7 @@ def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:
             yield _failed("sign-in", fault, "Check app_id, app_secret and base_url.")
             return
         yield Finding("sign-in", ok=True, says=f"{lark.base_url} accepts {lark.app_id}")
-    yield _upload_of_a_pixel(client, lark) if try_upload else _upload_of_nothing(client, lark)
+    yield _upload(client, lark, pixel=try_upload)
 
 
 def _clock(ahead: float) -> Finding:
@@ -110,29 +110,20 @@ def _clock(ahead: float) -> Finding:
     )
 
 
-def _upload_of_nothing(client: Client, lark: Lark) -> Finding:
-    """Permission: who may upload is told that the picture is empty. No call of the quota is spent."""
+def _upload(client: Client, lark: Lark, *, pixel: bool) -> Finding:
+    """What Lark says to an upload of one pixel; or of nothing, which needs the permission and spends no call."""
+    what = "upload" if pixel else "permission"
     try:
-        client.upload(b"", "message")
+        uploaded = client.upload(PIXEL if pixel else b"", "message")
     except (PictureFault, CallFault) as fault:
-        return Finding("permission", ok=True, says=f"only the picture is missing: {fault}")
+        if pixel:
+            return _failed(what, fault, "Report this: the picture is a plain PNG.")
+        return Finding(what, ok=True, says=f"only the picture is missing: {fault}")
     except ApiOffline as fault:
         return _not_served(lark, fault)
     except LarkdropError as fault:
-        return _failed("permission", fault, "Try again later.")
-    return Finding("permission", ok=True, says="Lark takes uploads")
-
-
-def _upload_of_a_pixel(client: Client, lark: Lark) -> Finding:
-    try:
-        uploaded = client.upload(PIXEL, "message")
-    except (PictureFault, CallFault) as fault:
-        return _failed("upload", fault, "Report this: the picture is a plain PNG.")
-    except ApiOffline as fault:
-        return _not_served(lark, fault)
-    except LarkdropError as fault:
-        return _failed("upload", fault, "Try again later.")
-    return Finding("upload", ok=True, says=f"a picture of one pixel has the key {uploaded.image_key}")
+        return _failed(what, fault, "Try again later.")
+    return Finding(what, ok=True, says=f"a picture of one pixel has the key {uploaded.image_key}")
 
 
 def _not_served(lark: Lark, fault: ApiOffline) -> Finding:

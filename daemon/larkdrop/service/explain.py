@@ -39,10 +39,10 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Live |
             yield Answer("", "held", f"{_held(hold)}. It resumes by itself.", hold.reason.hint)
     for path in paths:
         yield _folder(path, settings, index) if os.path.isdir(path) else _file(path, settings, index, live)
-    folders = [path for path in paths if os.path.isdir(path)] if paths else [""]
+    folders = [path for path in paths if os.path.isdir(path)] if paths else ["/"]
     attention = [file.path for folder in folders for file in rejected_files(index, folder)]
     if live:
-        attention += [path for folder in folders for path in live.failing if lies_in(path, folder)]
+        attention += [path for folder in folders for path in live.failing if Path(path).is_relative_to(folder)]
     for path in dict.fromkeys(attention):
         if path not in paths:
             yield _file(path, settings, index, live)
@@ -188,11 +188,6 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Live | None, *
     rescan = upcoming(live.intake.next_look.get(drop.watch) or 0)
     says = f"{news}It is ready to be uploaded, but no event announced it. The next rescan is {rescan}."
     return Answer(path, "waiting", says, "`larkdrop retry PATH` takes it now.")
-
-
-def lies_in(path: str, folder: str) -> bool:
-    """Whether a path lies in a folder; in the empty one lies everything."""
-    return not folder or Path(path).is_relative_to(folder)
 
 
 def _held(hold: Hold) -> str:

@@ -44,14 +44,10 @@ class Keys:
     until: str = ""
     every: bool = False
 
-    def all(self) -> Iterator[Key]:
-        """Every key, the oldest first."""
-        return self._uploaded()
-
     def of(self, given: str, path: str) -> Iterator[Key]:
-        """The keys of a folder, a file or a pattern, as ``given`` and as an absolute path."""
-        if os.path.isdir(path):
-            yield from self._uploaded(below=path)
+        """The keys of a folder, a file or a pattern, as ``given`` and as an absolute path; every key where empty."""
+        if not given or os.path.isdir(path):
+            yield from self._uploaded(below=path if given else "")
         elif self.every and (keys := list(self._uploaded(at=path))):
             yield from keys
         elif key := self._of_file(path):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from larkdrop.config.settings import Settings
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import NotAFile
 from larkdrop.records.index import Index
-from larkdrop.records.record import Record
 from larkdrop.service.answer import Answer, not_watched, skipped, unreadable
-from larkdrop.service.explain import lies_in
 from larkdrop.service.live import Live
 from larkdrop.service.status import rejected_files
 
@@ -26,7 +25,7 @@ def retry(paths: Sequence[str], settings: Settings, index: Index, live: Live | N
             continue
         files = [file.path for file in rejected_files(index, path)]
         if path and live:
-            files += [one for one in live.queue.in_backoff() if lies_in(one, path)]
+            files += [one for one in live.queue.in_backoff() if Path(one).is_relative_to(path)]
         if path and not files:
             watched = settings.watch_of(path) is not None
             nothing = Answer(path, "done", "Nothing in it was rejected or waits for its next try.")
@@ -44,15 +43,20 @@ def _retry(path: str, settings: Settings, live: Live | None) -> Answer:
     try:
         with picture.parent_of(str(watch.path), path) as (folder, name):
             _, proven = sidecar.look(folder, name, picture.stamp(folder, name))
-            record = _record_beside(folder, name)
+            record = None
+            with suppress(sidecar.Foreign):
+                record = sidecar.read(folder, name)
             if proven and record and record.status == "uploaded":
                 return Answer(path, "uploaded", "It is already uploaded.", image_key=record.image_key)
             if live:  # that the worker can read it, too
                 os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
             was_rejected = record is not None and record.status == "rejected"
-            if was_rejected and (error := _remove_sidecar(folder, name)):
-                hint = "Run it as larkdrop's user, or while larkdrop is running."
-                return Answer(path, "unreadable", f"Its sidecar can't be removed: {error.strerror}.", hint)
+            if was_rejected:
+                try:
+                    sidecar.remove(folder, name)
+                except OSError as error:
+                    hint = "Run it as larkdrop's user, or while larkdrop is running."
+                    return Answer(path, "unreadable", f"Its sidecar can't be removed: {error.strerror}.", hint)
     except NotAFile:
         return Answer(path, "missing", "There is no such file.")
     except OSError as error:
@@ -61,17 +65,3 @@ def _retry(path: str, settings: Settings, live: Live | None) -> Answer:
         live.queue.put(Drop(path, watch, closed=True))
     what = "It was rejected; it is tried again" if was_rejected else "It is tried again"
     return Answer(path, "waiting", f"{what} {'now' if live else 'when larkdrop runs'}.")
-
-
-def _record_beside(folder: int, name: str) -> Record | None:
-    with suppress(sidecar.Foreign):
-        return sidecar.read(folder, name)
-    return None
-
-
-def _remove_sidecar(folder: int, name: str) -> OSError | None:
-    try:
-        sidecar.remove(folder, name)
-    except OSError as error:
-        return error
-    return None

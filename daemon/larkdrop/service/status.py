@@ -16,18 +16,21 @@ from larkdrop.service.texts import counted, duration, local_time
 
 # Seconds; a shorter wait for the rate limits is not worth mentioning.
 NOTICEABLE = 2.0
+# What only a running daemon knows, where none runs.
+NOT_RUNNING: dict[str, Any] = {
+    "running": False, "pid": None, "since": None, "held": None, "unanswered": None, "troubles": (), "last_error": None,
+    "late": 0,
+}  # fmt: skip
 
 
 def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any]:
     """Everything that is shown, as JSON. Without a daemon, what waits is what has no sidecar."""
     rejected = list(rejected_files(index))
-    today = datetime.now().astimezone()
-    minutes = (1, 5, 15)
+    last = rejected[-1] if rejected else None
+    today, minutes = datetime.now().astimezone(), (1, 5, 15)
     finished = index.outcomes_since(*(today - timedelta(minutes=span) for span in minutes))
-    shown: dict[str, Any] = {
-        "running": live is not None,
-        "pid": os.getpid() if live else None,
-        "since": _rfc3339(datetime.fromtimestamp(live.since).astimezone()) if live else None,
+    shown = _live_facts(live) if live else dict(NOT_RUNNING)
+    shown |= {
         "folders": _folders(settings, index, rejected, live),
         "calls": {
             "today": index.uploads_since(f"{today:%Y-%m-%d}"),
@@ -35,15 +38,10 @@ def status(settings: Settings, index: Index, live: Live | None) -> dict[str, Any
             "quota": settings.lark.calls_per_month or None,
         },
         "finished": {f"{span}_min": count for span, count in zip(minutes, finished, strict=True)},
-        "held": _held(live) if live else None,
-        "unanswered": _unanswered(live) if live else None,
-        "troubles": _troubles(live) if live else [],
-        "last_rejected": _last_rejected(rejected),
-        "last_error": _last_error(live) if live else None,
-        "late": live.queue.late if live else 0,
+        "last_rejected": {"path": last.path, "at": last.at, "reason": last.error} if last else None,
     }
     shown["needs"] = list(_needs(shown))
-    shown["remarks"] = [*_remarks(len(rejected)), *(_rate_limited(live) if live else ())]
+    shown["remarks"] = [*_rejected_remark(len(rejected)), *(_rate_limit_remark(live) if live else ())]
     shown["well"] = not shown["needs"]
     return shown
 
@@ -88,14 +86,14 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
         yield f"larkdrop can't {troubles[0]}{more}; `larkdrop explain` and the log say why."
 
 
-def _remarks(rejected: int) -> Iterator[str]:
+def _rejected_remark(rejected: int) -> Iterator[str]:
     """What is worth knowing and keeps nothing else from being uploaded, a sentence each."""
     if rejected:
         were = "was" if rejected == 1 else "were"
         yield f"{counted(rejected, 'file')} {were} rejected; `larkdrop status --rejected` says why."
 
 
-def _rate_limited(live: Live) -> Iterator[str]:
+def _rate_limit_remark(live: Live) -> Iterator[str]:
     """That pictures wait for the rate limits, for how long, and whether more come in than Lark takes."""
     counts, late = live.queue.counts(), live.queue.late
     waiting = counts.fresh + counts.backlog
@@ -132,13 +130,26 @@ def _folders(settings: Settings, index: Index, rejected: Sequence[File], live: L
     return folders
 
 
-def _held(live: Live) -> dict[str, Any] | None:
-    """Why everything is held. That every call is refused as wrong is for a person, too."""
-    hold = live.pace.hold
-    if hold is None:
-        return None
-    person = hold.person or isinstance(hold.reason, CallFault)
-    return {**_fault(hold.reason), "since": _rfc3339(local_time(hold.since)), "person": person}
+def _live_facts(live: Live) -> dict[str, Any]:
+    """What only a running daemon knows."""
+    hold, last_fault = live.pace.hold, live.worker.last_fault
+    held = None
+    if hold:  # that every call is refused as wrong is for a person, too
+        person = hold.person or isinstance(hold.reason, CallFault)
+        held = {**_fault(hold.reason), "since": _rfc3339(local_time(hold.since)), "person": person}
+    troubles = [f"write {trouble}" for trouble in live.recorder.troubles]
+    troubles += [f"list {path}" for path in live.intake.unreadable]
+    troubles += [f"read {path}" for path in live.worker.unreadable]
+    return {
+        "running": True,
+        "pid": os.getpid(),
+        "since": _rfc3339(datetime.fromtimestamp(live.since).astimezone()),
+        "held": held,
+        "unanswered": _unanswered(live),
+        "troubles": troubles,
+        "last_error": {"at": last_fault[0], **_fault(last_fault[1])} if last_fault else None,
+        "late": live.queue.late,
+    }
 
 
 def _unanswered(live: Live) -> dict[str, Any] | None:
@@ -158,27 +169,6 @@ def _silence(unanswered: dict[str, Any]) -> str:
     reason = f": {unanswered['reason']}" if unanswered["reason"] else ""
     since = datetime.fromisoformat(unanswered["since"])
     return f"{unanswered['url']} has not answered{way} since {since:%Y-%m-%d %H:%M:%S}{reason}"
-
-
-def _troubles(live: Live) -> list[str]:
-    """What larkdrop can't do on this machine: a verb, and the file or folder."""
-    troubles = [f"write {trouble}" for trouble in live.recorder.troubles]
-    troubles += [f"list {path}" for path in live.intake.unreadable]
-    return troubles + [f"read {path}" for path in live.worker.unreadable]
-
-
-def _last_rejected(rejected: Sequence[File]) -> dict[str, Any] | None:
-    if not rejected:
-        return None
-    last = rejected[-1]
-    return {"path": last.path, "at": last.at, "reason": last.error}
-
-
-def _last_error(live: Live) -> dict[str, Any] | None:
-    if live.worker.last_fault is None:
-        return None
-    at, fault = live.worker.last_fault
-    return {"at": at, **_fault(fault)}
 
 
 def _fault(fault: LarkdropError) -> dict[str, Any]:
