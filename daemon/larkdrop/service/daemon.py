@@ -238,7 +238,7 @@ class Service:
         if not self._intake.idle:
             return False
         hold = self._pace.hold
-        if hold and (hold.person or isinstance(hold.reason, CallFault)) and not self._queue.counts().working:
+        if hold and status.needs_person(hold) and not self._queue.counts().working:
             return True
         if len(self._settle):
             return False

@@ -23,7 +23,7 @@ from larkdrop.records.record import Record
 from larkdrop.service.answer import Answer, not_watched, skipped, skipped_folder, unreadable
 from larkdrop.service.file_now import FileNow, file_now
 from larkdrop.service.live import Live
-from larkdrop.service.status import NOTICEABLE, rejected_files, status
+from larkdrop.service.status import NOTICEABLE, needs_person, rejected_files, status
 from larkdrop.service.texts import counted, duration, local_time, upcoming
 
 
@@ -35,7 +35,7 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Live |
     if not paths:
         yield from (Answer("", "needs", need) for need in status(settings, index, live)["needs"])
         hold = live.pace.hold if live else None
-        if hold and not hold.person:
+        if hold and not needs_person(hold):
             yield Answer("", "held", f"{_held(hold)}. It resumes by itself.", hold.reason.hint)
     for path in paths:
         yield _folder(path, settings, index) if os.path.isdir(path) else _file(path, settings, index, live)

@@ -10,6 +10,7 @@ from typing import Any
 from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault, LarkdropError
 from larkdrop.folder.scan import scan
+from larkdrop.lark.pace import Hold
 from larkdrop.records.index import File, Index
 from larkdrop.service.live import Live
 from larkdrop.service.texts import counted, duration, local_time
@@ -60,6 +61,11 @@ def one_line(live: Live) -> str:
     if unanswered := _unanswered(live):
         parts += [_silence(unanswered)]
     return ", ".join(parts)
+
+
+def needs_person(hold: Hold) -> bool:
+    """Whether somebody has to act before a hold ends: also where every call is refused as wrong."""
+    return hold.person or isinstance(hold.reason, CallFault)
 
 
 def rejected_files(index: Index, below: str = "") -> Iterator[File]:
@@ -134,9 +140,9 @@ def _live_facts(live: Live) -> dict[str, Any]:
     """What only a running daemon knows."""
     hold, last_fault = live.pace.hold, live.worker.last_fault
     held = None
-    if hold:  # that every call is refused as wrong is for a person, too
-        person = hold.person or isinstance(hold.reason, CallFault)
-        held = {**_fault(hold.reason), "since": _rfc3339(local_time(hold.since)), "person": person}
+    if hold:
+        since = _rfc3339(local_time(hold.since))
+        held = {**_fault(hold.reason), "since": since, "person": needs_person(hold)}
     troubles = [f"write {trouble}" for trouble in live.recorder.troubles]
     troubles += [f"list {path}" for path in live.intake.unreadable]
     troubles += [f"read {path}" for path in live.worker.unreadable]
