@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -27,10 +28,6 @@ class Parts:
     def activity(self) -> Any:
         """Of intake, recorder and watcher."""
         return self.activities
-
-    def longest_in_hand(self) -> float:
-        """Of the queue."""
-        return self.in_hand
 
 
 @dataclass
@@ -58,10 +55,8 @@ def parts() -> Parts:
 def stuck(parts: Parts) -> Callable[..., list[str]]:
     """Ask which parts are stuck, where 10 s are allowed."""
     part = cast("Any", parts)
-    liveness = Liveness(
-        queue=cast("Any", Queue(parts)), intake=part, settle=part, recorder=part, watcher=part, client=part,
-        clock=parts.clock,
-    )  # fmt: skip
+    built = SimpleNamespace(queue=Queue(parts), intake=part, settle=part, recorder=part, client=part)
+    liveness = Liveness(cast("Any", built), watcher=part, clock=parts.clock)
 
     def ask(*threads: threading.Thread) -> list[str]:
         return liveness.stuck(10, threads)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox.server import Faults, Sandbox
+from larkdrop.sandbox.faults import Faults
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, wait_for_sidecar, wait_until
 from tests.systemd.guest import CHECKOUT, Guest, readme, why_not
 

@@ -352,7 +352,7 @@ def test_check_of_a_service_says_what_it_needs(service: Service) -> None:
     """Root, and a unit of larkdrop's; each is a sentence."""
     guest = service.guest
     guest.bash("id dave 2>/dev/null || useradd -m dave")
-    assert "only root can look as larkdrop.service does" in guest.bash(f"{CHECK} || true", user="dave")
+    assert "only root can check as larkdrop.service" in guest.bash(f"{CHECK} || true", user="dave")
     command = CHECK.replace("service larkdrop", "service")
     assert "nothing-of-the-kind.service can't be read" in guest.bash(f"{command} nothing-of-the-kind || true")
     assert "does not run `larkdrop run`" in guest.bash(f"{command} systemd-journald || true")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from larkdrop.errors import NotAvailable
 
-# Laid over the unit: it runs once, nobody waits for word from it, and what it says goes into files.
+# Added to the unit: it runs once, nobody waits for its notifications, and its output goes into files.
 OVERLAY = """
 [Service]
 Type=oneshot
@@ -32,7 +32,7 @@ StandardError=truncate:{folder}/errors
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of it; ``why`` in systemd's words."""
+    """How the command ended; ``why`` in systemd's words."""
 
     exit_code: int
     output: str
@@ -45,10 +45,10 @@ def run(unit: str, words: tuple[str, ...], *, user: bool) -> Ended:
     unit = unit if unit.endswith(".service") else f"{unit}.service"
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
         raise NotAvailable(
-            "systemd is not running here", hint="Leave --service out: larkdrop check then looks as this user."
+            "systemd is not running here", hint="Leave --service out: larkdrop check then checks as this user."
         )
     if not user and os.geteuid() != 0:
-        raise NotAvailable(f"only root can look as {unit} does", hint="Use sudo; for a unit of your own, add --user.")
+        raise NotAvailable(f"only root can check as {unit}", hint="Use sudo; for a unit of your own, add --user.")
     shown = _systemctl("cat", unit, user=user)
     if shown.returncode:
         raise NotAvailable(

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from PIL import Image, ImageDraw
 
 from larkdrop.folder.sidecar import name_for
 
-PATIENCE = 30.0
+# Seconds to wait for the daemon.
+TIMEOUT = 30.0
 CONFIG = """\
 [lark]
 base_url = "{url}"
@@ -38,14 +40,14 @@ settle_seconds = 0.5
 dir = "state"
 """
 NEXT = """\
-That was a local sandbox on this machine: these keys mean nothing to the real Lark. Look around in what it left:
+That was a local sandbox on this machine: these keys mean nothing to the real Lark. What it left can be explored:
   {larkdrop} status --config {config}
 The next demo removes this folder. To use the real Lark:
-  1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot and grant im:resource.
+  1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot feature and grant im:resource.
   2. {larkdrop} config --example > config.toml, and put app_id, app_secret and your folder into it.
   3. {larkdrop} check, then {larkdrop} run."""
 # The name of the file that marks a folder as a demo's, and the beginning of such a folder's name.
-MARK, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
+MARKER, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
 
 
 @click.command(epilog="Example: larkdrop demo")
@@ -57,7 +59,7 @@ def command() -> None:
         raise click.ClickException(f"the sandbox needs {missing.name}: pip install 'larkdrop[sandbox]'.") from missing
     _remove_older()
     home = Path(tempfile.mkdtemp(prefix=PREFIX))
-    (home / MARK).write_text(str(os.getpid()))
+    (home / MARKER).write_text(str(os.getpid()))
     inbox, results = home / "inbox", home / "state" / "results.jsonl"
     inbox.mkdir()
     with Sandbox() as sandbox:
@@ -95,16 +97,16 @@ def _remove_older() -> None:
     """Remove the folders that earlier demos of this user left, and nothing else."""
     for home in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
-            mark = os.lstat(home / MARK)
-            ours = not home.is_symlink() and home.stat().st_uid == mark.st_uid == os.getuid()
-            if ours and stat.S_ISREG(mark.st_mode) and not _runs((home / MARK).read_text()):
+            marker = os.lstat(home / MARKER)
+            ours = not home.is_symlink() and home.stat().st_uid == marker.st_uid == os.getuid()
+            if ours and stat.S_ISREG(marker.st_mode) and not _is_running((home / MARKER).read_text()):
                 shutil.rmtree(home)
                 click.echo(f"Removed {home}, which an earlier demo left.")
         except OSError:
             continue
 
 
-def _runs(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     """Whether the demo that wrote its process id still runs."""
     running = Path("/proc", pid, "cmdline")
     return pid.isdigit() and running.exists() and b"demo" in running.read_bytes()
@@ -131,19 +133,21 @@ def draw(inbox: Path) -> Iterator[str]:
 
 def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes], home: Path) -> Iterator[dict[str, Any]]:
     """The first ``count`` lines of the result log, as they come."""
-    seen = 0
+    for number in range(count):
+        _wait_for(partial(_has_line, results, number), daemon, home)
+        yield json.loads(_whole_lines(results)[number])
 
-    def more() -> bool:
-        return results.exists() and results.read_text().count("\n") > seen
 
-    while seen < count:
-        _wait_for(more, daemon, home)
-        yield json.loads(results.read_text().splitlines()[seen])
-        seen += 1
+def _has_line(file: Path, number: int) -> bool:
+    return number < len(_whole_lines(file))
+
+
+def _whole_lines(file: Path) -> list[str]:
+    return file.read_text().split("\n")[:-1] if file.exists() else []
 
 
 def _wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], home: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if daemon.poll() is not None or time.monotonic() > deadline:
             raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")

@@ -9,7 +9,9 @@ from typing import Any, get_args
 
 import click
 
-from larkdrop.sandbox.server import APP_ID, APP_SECRET, Edition, Faults, Sandbox
+from larkdrop.sandbox.faults import Faults
+from larkdrop.sandbox.platform import APP_ID, APP_SECRET, Edition
+from larkdrop.sandbox.server import Sandbox
 
 
 def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:

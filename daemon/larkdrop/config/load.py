@@ -1,46 +1,39 @@
-"""TOML, environment and systemd credentials become frozen, validated settings."""
+"""The config file is found; it, the environment and systemd's credentials become frozen, validated settings."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import tomllib
 from collections.abc import Iterator
-from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from larkdrop.config.settings import SECRETS, SECTIONS, Settings, absolute
+from larkdrop.config.problems import ENV_PREFIX, Origins, Place, describe
+from larkdrop.config.settings import SECTIONS, Settings
 from larkdrop.errors import ConfigError
-
-# Keys whose values are paths.
-PATHS = frozenset({"path", "move_to", "dir", "results"})
-ENV_PREFIX = "LARKDROP_"
 
 
 def places() -> tuple[Path, ...]:
-    """Where a config file is looked for when none is named, in order."""
+    """Where a config file is searched for when none is named, in order."""
     user = platformdirs.user_config_path("larkdrop") / "config.toml"
     return Path("config.toml").absolute(), user, Path("/etc/larkdrop/config.toml")
 
 
-def find(explicit: Path | None) -> Path | None:
-    """The config file: ``explicit``, else $LARKDROP_CONFIG, else the first of the usual places that exists."""
-    named = explicit or (Path(os.environ["LARKDROP_CONFIG"]) if os.environ.get("LARKDROP_CONFIG") else None)
-    if named:
+def find(named: Path | None) -> Path | None:
+    """The config file: ``named``, else $LARKDROP_CONFIG, else the first of the usual places that has one."""
+    if named := named or (Path(os.environ["LARKDROP_CONFIG"]) if os.environ.get("LARKDROP_CONFIG") else None):
         return named.absolute()
     here, *others = places()
-    usual = [here, *others] if not _is_foreign(here) else others
-    return next((place for place in usual if _is_there(place)), None)
+    usual = others if _is_of_another_program(here) else [here, *others]
+    return next((place for place in usual if _may_be_a_file(place)), None)
 
 
-def _is_there(place: Path) -> bool:
+def _may_be_a_file(place: Path) -> bool:
     try:
         return stat.S_ISREG(place.stat().st_mode)
     except PermissionError:
@@ -49,63 +42,64 @@ def _is_there(place: Path) -> bool:
         return False
 
 
-def _is_foreign(here: Path) -> bool:
-    """Whether the file is another program's: one that reads well, with tables of which none tells of larkdrop."""
+def _is_of_another_program(file: Path) -> bool:
+    """Whether a file is there and reads well, but has no table that only larkdrop has."""
     try:
-        tables = set(tomllib.loads(here.read_text(encoding="utf-8-sig")))
+        tables = set(tomllib.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError):
         return False
     return not tables & {"lark", "watch"} and not (tables and tables <= set(SECTIONS))
 
 
-def load(explicit: Path | None = None, *, signs_in: bool = True) -> Settings:
-    """Read and validate the settings. Raises ConfigError with every problem at once.
+def load(named: Path | None = None, *, signs_in: bool = True) -> Settings:
+    """Read and validate the settings, from the file ``named`` or found. Raises ConfigError with every problem at once.
 
     ``signs_in`` is false for commands that don't speak to Lark: they do without credentials, and tell of a folder that
     is gone.
     """
-    return load_with_origins(explicit, signs_in=signs_in)[0]
+    return load_with_origins(named, signs_in=signs_in)[0]
 
 
-def load_with_origins(
-    explicit: Path | None = None, *, signs_in: bool = True
-) -> tuple[Settings, dict[tuple[str, ...], str]]:
-    """As ``load``; and for each key that was set, ``("upload", "workers")``, where it came from."""
-    file = find(explicit)
+def load_with_origins(named: Path | None = None, *, signs_in: bool = True) -> tuple[Settings, Origins]:
+    """As ``load``; and for each key that was set, where it came from."""
+    file = find(named)
     base = file.parent if file else Path.cwd()
     data: dict[str, Any] = {"lark": {}}
-    origin: dict[tuple[str, ...], str] = {}
+    origins: dict[tuple[str, ...], str] = {}
     for source, values in ((str(file), _toml(file)), ("a systemd credential", _credentials()), *_environment()):
-        _merge(data, values, origin, source)
+        _merge(data, values, origins, source)
     if isinstance(data.get("watch"), dict):  # [watch] for [[watch]]
         data["watch"] = [data["watch"]]
     try:
         settings = Settings.model_validate(data, context={"base": base, "signs_in": signs_in})
     except ValidationError as error:
-        found = [(e["loc"], e["input"], str(e["ctx"]["why"])) for e in error.errors()]
+        problems: list[tuple[Place, Any, str]] = [(e["loc"], e["input"], e["ctx"]["why"]) for e in error.errors()]
     else:
-        found = list(_overlaps(settings))
-        if not found:
-            return settings, origin
+        problems = list(_inside_watched_folders(settings))
+        if not problems:
+            return settings, origins
     raise ConfigError(
-        f"{file or 'the configuration'} has {len(found)} problem{'s' if len(found) > 1 else ''}",
-        problems=tuple(_problem_line(*problem, origin, base) for problem in found),
-        hint=_hint(file, missing={loc for loc, _, why in found if why.startswith("is missing")}),
+        f"{file or 'the configuration'} has {len(problems)} problem{'' if len(problems) == 1 else 's'}",
+        problems=tuple(describe(*problem, origins, base) for problem in problems),
+        hint=_hint(file, missing={place for place, _, why in problems if why.startswith("is missing")}),
     )
 
 
-def _hint(file: Path | None, *, missing: set[tuple[int | str, ...]]) -> str:
-    if ("lark", "app_secret") in missing and _credential():
+def _hint(file: Path | None, *, missing: set[Place]) -> str:
+    if ("lark", "app_secret") in missing and (credential := _credential()):
         return (
-            f"The systemd credential {_credential()} is empty: put the secret into the file that the unit's "
+            f"The systemd credential {credential} is empty: put the secret into the file that the unit's "
             "LoadCredential= names, such as /etc/larkdrop/app_secret, and start the service again."
         )
-    if file:
-        return "`larkdrop config --example` explains every key."
+    return "`larkdrop config --example` explains every key." if file else _not_found()
+
+
+def _not_found() -> str:
+    """Where was searched in vain."""
     here, *_ = places()
-    foreign = here.is_file() and _is_foreign(here)
+    foreign = _is_of_another_program(here)
     note = f"; {here} is another program's, it has neither [lark] nor [[watch]]" if foreign else ""
-    return f"no config file was found; looked at {', '.join(map(str, places()))}{note}."
+    return f"no config file was found; searched {', '.join(map(str, places()))}{note}."
 
 
 def _toml(file: Path | None) -> dict[str, Any]:
@@ -136,7 +130,7 @@ def _credentials() -> dict[str, Any]:
         secret = file.read_text(encoding="utf-8").strip() if file else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"the credential {file} can't be read", hint="It holds the app secret as plain text."
+            f"the credential {file} can't be read", hint="It must hold the app secret as plain text."
         ) from error
     return {"lark": {"app_secret": secret}} if secret else {}
 
@@ -144,92 +138,45 @@ def _credentials() -> dict[str, Any]:
 def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
     """``LARKDROP_LARK__APP_ID=x`` as ``{"lark": {"app_id": "x"}}``; lists are JSON."""
     for name, text in os.environ.items():
-        if name.startswith(ENV_PREFIX) and name != "LARKDROP_CONFIG" and text:
-            section, *keys = name.removeprefix(ENV_PREFIX).lower().split("__")
-            value: Any = text
-            if text.startswith("[") and section != "lark":  # a secret may begin like that
-                try:
-                    value = json.loads(text)
-                except ValueError as error:
-                    raise ConfigError(f"{name} is not a JSON list: {error}", hint="Correct the variable.") from error
-            for key in reversed((section, *keys)):
-                value = {key: value}
-            yield name, value
+        if not name.startswith(ENV_PREFIX) or name == "LARKDROP_CONFIG" or not text:
+            continue
+        section, *keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+        value: Any = text
+        if text.startswith("[") and section != "lark":  # a secret may begin like that
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                raise ConfigError(f"{name} is not a JSON list: {error}", hint="Correct the variable.") from error
+        for key in reversed((section, *keys)):
+            value = {key: value}
+        yield name, value
 
 
-def _merge(into: dict[str, Any], values: dict[str, Any], origin: dict[tuple[str, ...], str], source: str) -> None:
-    """Lay ``values`` over ``into`` and note in ``origin`` which source each leaf came from."""
-    stack: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [((), into, values)]
-    while stack:
-        path, below, above = stack.pop()
-        for key, value in above.items():
-            here = (*path, key)
-            if isinstance(value, dict):
-                if not isinstance(below.get(key), dict):
-                    below[key] = {}
-                stack.append((here, below[key], value))
-            else:
-                below[key] = value
-                origin[here] = source
-
-
-def _problem_line(
-    loc: tuple[int | str, ...], value: Any, why: str, origin: dict[tuple[str, ...], str], base: Path
-) -> str:
-    """One problem: dotted key, value where it can't be a secret, what would be right, the variable it came from."""
-    path = tuple(str(part) for part in loc if not isinstance(part, int))
-    variable = next((source for key, source in origin.items() if _meet(key, path) and _is_variable(source)), "")
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
-    if why == "unknown key":
-        known = SECTIONS.get(path[0], Settings).model_fields
-        name = ENV_PREFIX + "__".join(path).upper()
-        if variable.upper().startswith(name):
-            key, why = variable, "there is no setting of this name"
-            near = get_close_matches(variable, [f"{ENV_PREFIX}{s}__{k}".upper() for s, k in _leaves()], 1)
+def _merge(
+    into: dict[str, Any],
+    values: dict[str, Any],
+    origins: dict[tuple[str, ...], str],
+    source: str,
+    at: tuple[str, ...] = (),
+) -> None:
+    """Lay ``values`` over ``into``, and note in ``origins`` that each of them came from ``source``."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+            _merge(into[key], value, origins, source, (*at, key))
         else:
-            near = get_close_matches(path[-1], known, 1)
-        why += f"; did you mean {near[0]}?" if near else ""
-    shown = "" if variable else _shown(path, value, base)
-    return f"{key}{shown}: {why}" + (f" (from {variable})" if variable and key != variable else "")
+            into[key] = value
+            origins[*at, key] = source
 
 
-def _meet(key: tuple[str, ...], path: tuple[str, ...]) -> bool:
-    shorter = min(len(key), len(path))
-    return key[:shorter] == path[:shorter]
-
-
-def _is_variable(source: str) -> bool:
-    return source.startswith(ENV_PREFIX)
-
-
-def _leaves() -> Iterator[tuple[str, str]]:
-    """Every section and key."""
-    return ((name, key) for name, section in SECTIONS.items() for key in section.model_fields)
-
-
-def _shown(path: tuple[str, ...], value: Any, base: Path) -> str:
-    """The value of a known key, where no secret can have been put in its place; paths as they are understood."""
-    if path not in set(_leaves()) or value is None or isinstance(value, dict | list | BaseModel):
-        return ""
-    section, key = path
-    if section == "lark":
-        is_plain = key == "base_url" and re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", str(value), re.ASCII)
-        if key in SECRETS or not (is_plain or isinstance(value, int | float)):
-            return ""
-    if key in PATHS and isinstance(value, str):
-        with suppress(RuntimeError, ValueError):
-            value = str(absolute(Path(value), base))
-    return f" = {str(value) if isinstance(value, Path) else value!r}"
-
-
-def _overlaps(settings: Settings) -> Iterator[tuple[tuple[int | str, ...], Path, str]]:
+def _inside_watched_folders(settings: Settings) -> Iterator[tuple[Place, Path, str]]:
     """What must not lie in a watched folder, since it would be watched too: key, value, and what would be right."""
-    ours: list[tuple[tuple[int | str, ...], Path | None]] = [
+    ours: list[tuple[Place, Path | None]] = [
         (("state", "dir"), settings.state.dir),
         (("log", "results"), settings.log.results),
+        *((("watch", number, "move_to"), watch.move_to) for number, watch in enumerate(settings.watch)),
     ]
-    ours += [(("watch", i, "move_to"), watch.move_to) for i, watch in enumerate(settings.watch)]
-    for loc, path in ours:
-        for watch in settings.watch:
-            if path and Path(os.path.realpath(path)).is_relative_to(watch.path):
-                yield loc, path, f"must lie outside the watched folder {watch.path}"
+    for place, path in ours:
+        if path and (watch := settings.watch_of(os.path.realpath(path))):
+            yield place, path, f"must lie outside the watched folder {watch.path}"

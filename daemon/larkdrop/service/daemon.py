@@ -8,10 +8,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,23 +17,13 @@ import structlog
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import ConfigError
-from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
-from larkdrop.lark.client import Client
-from larkdrop.lark.pace import Pace
-from larkdrop.pipeline.backoff import Backoff, pauses
-from larkdrop.pipeline.intake import FOLDERS, RESCAN, Intake
-from larkdrop.pipeline.queue import DropQueue
-from larkdrop.pipeline.recorder import Recorder
-from larkdrop.pipeline.uploader import Uploader
-from larkdrop.pipeline.worker import Worker
-from larkdrop.records.key_cache import KeyCache
-from larkdrop.records.result_log import ResultLog
-from larkdrop.service import answers
+from larkdrop.pipeline.intake import FOLDERS, RESCAN
 from larkdrop.service import once as once_run
-from larkdrop.service.answers import Live
+from larkdrop.service import questions, status
 from larkdrop.service.control import Control
 from larkdrop.service.liveness import Liveness
+from larkdrop.service.parts import build
 from larkdrop.service.signals import Signals
 from larkdrop.service.state_folder import StateFolder
 from larkdrop.service.systemd import Systemd
@@ -52,49 +40,20 @@ class Service:
 
     def __init__(self, settings: Settings, *, on_tick: Callable[[Counter[str], int, str], None] | None = None) -> None:
         """``on_tick`` is told now and then: what came of files, by outcome; how many are left; why they wait."""
-        lark, upload = settings.lark, settings.upload
         self._settings = settings
+        self._on_tick = on_tick
         self._log = structlog.get_logger()
-        self._pace = Pace(
-            per_second=lark.requests_per_second,
-            per_minute=lark.requests_per_minute,
-            probe_seconds=lark.probe_seconds,
-            pauses=partial(pauses, upload.backoff_initial, upload.backoff_max),
-        )
-        self._cache = KeyCache(settings.state.dir / "keys.sqlite3")
-        self._results = ResultLog(settings.results)
-        self._queue = DropQueue(self._pace)
-        backoff = Backoff(upload, self._queue)
-        self._recorder = Recorder(settings.watch, self._cache, self._results, self._queue, backoff)
-        client = Client(lark)
-        self._settle = Settle(self._queue.put)
-        self._intake = Intake(
-            settings.watch, self._queue, self._settle,
-            settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds,
-        )  # fmt: skip
-        self._uploader = Uploader(client, self._pace, self._queue)
-        self._worker = Worker(
-            settings, queue=self._queue, settle=self._settle, uploader=self._uploader, cache=self._cache,
-            recorder=self._recorder, backoff=backoff,
-        )  # fmt: skip
-        self._watcher = Watcher(settings.watch, self._intake)
+        self._parts = build(settings)
+        self._watcher = Watcher(settings.watch, self._parts.intake)
+        self._liveness = Liveness(self._parts, self._watcher)
         self._control = Control(settings.state.dir, self._answer)
+        self._state = StateFolder(settings.state.dir)
+        self._state_gone = False
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._systemd = Systemd()
-        self._liveness = Liveness(
-            queue=self._queue, intake=self._intake, settle=self._settle, recorder=self._recorder, watcher=self._watcher,
-            client=client,
-        )  # fmt: skip
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
-        self._state = StateFolder(settings.state.dir)
-        self._state_gone = False
-        self._live = Live(
-            time.time(), self._queue, self._settle, self._intake, self._pace, self._recorder, self._worker,
-            self._uploader, client, lark.base_url,
-        )  # fmt: skip
-        self._on_tick = on_tick
 
     def run(self, *, once: bool = False) -> int:
         """Watch and upload until a signal comes, or with ``once`` until what is there is done. Returns the exit code.
@@ -105,8 +64,8 @@ class Service:
             stack.enter_context(self._signals)
             stack.enter_context(self._state)
             try:
-                stack.enter_context(self._cache)
-                stack.enter_context(self._results)
+                stack.enter_context(self._parts.cache)
+                stack.enter_context(self._parts.results)
             except (OSError, sqlite3.Error) as error:
                 problem = f"{self._settings.state.dir}, {self._settings.results}: {error}"
                 raise ConfigError(
@@ -119,28 +78,28 @@ class Service:
             stack.enter_context(self._control)
             ended = self._begin() and self._wait(once=once)
             self._drain()
-        if not once:
-            return 1 if self._state_gone else 0
-        outcomes, left = self._recorder.outcomes, self._live.waiting() + len(self._worker.unreadable)
-        made = {name: outcomes[name] for name in ("uploaded", "reused", "rejected")}
-        undone = (
-            list(once_run.left_over(self._settings, self._live)) if ended else []
-        )  # not where a signal cut it short
+        return self._end_once(ended=ended) if once else int(self._state_gone)
+
+    def _end_once(self, *, ended: bool) -> int:
+        """Say what a once-run did and what it leaves; where it has not ``ended``, a signal cut it short."""
+        outcomes, pace = self._parts.recorder.outcomes, self._parts.pace
+        left = self._parts.left + len(self._parts.worker.unreadable)
+        undone = list(once_run.left_over(self._settings, self._parts)) if ended else []
         for what in undone[:MOST_TOLD]:
             self._log.error("not_done", **what)
         if len(undone) > MOST_TOLD:
             self._log.error("not_done", more=len(undone) - MOST_TOLD)
-        self._log.info("finished", **made, left=left)
+        self._log.info("finished", **{name: outcomes[name] for name in ("uploaded", "reused", "rejected")}, left=left)
         if self._on_tick:
             self._on_tick(outcomes, left, "")
-        return 1 if self._pace.hold or outcomes["rejected"] or undone or self._state_gone else 0
+        return int(bool(pace.hold or outcomes["rejected"] or undone or self._state_gone))
 
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
         for name, run in (
-            (RESCAN, self._intake.run),
-            (FOLDERS, self._intake.run_folders),
-            ("settle", self._settle.run),
+            (RESCAN, self._parts.intake.run),
+            (FOLDERS, self._parts.intake.run_folders),
+            ("settle", self._parts.settle.run),
         ):
             self._threads += [_start(name, run)]
         self._systemd.status("starts: signs in to Lark")
@@ -150,12 +109,12 @@ class Service:
             if self._stop_asked(TICK_BRIEF):
                 return False
         for number, watch in enumerate(self._settings.watch):
-            self._recording += [_start(f"recorder-{number}", partial(self._recorder.run, watch))]
+            self._recording += [_start(f"recorder-{number}", partial(self._parts.recorder.run, watch))]
         for number in range(self._settings.upload.workers):
-            self._threads += [_start(f"worker-{number}", self._worker.run)]
-        self._intake.rescan()
+            self._threads += [_start(f"worker-{number}", self._parts.worker.run)]
+        self._parts.intake.rescan()
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
-        self._systemd.status(self._doing())
+        self._systemd.status(status.one_line(self._parts))
         self._systemd.ready()
         return True
 
@@ -165,15 +124,15 @@ class Service:
         while not self._stop_asked(tick):
             if not self._state_in_place():
                 return True
-            self._intake.tick()
+            self._parts.intake.tick()
             if self._on_tick:
-                self._on_tick(self._recorder.outcomes, self._live.waiting(), self._waits_for())
-            if once and once_run.is_finished(self._live):
+                self._on_tick(self._parts.recorder.outcomes, self._parts.left, self._waits_for())
+            if once and once_run.is_finished(self._parts):
                 return True
             if not once:
                 self._watcher.check()
                 self._probe_idle_gate()
-            self._systemd.status(self._doing())
+            self._systemd.status(status.one_line(self._parts))
             self._tell_alive()
         return False
 
@@ -185,15 +144,15 @@ class Service:
             return True
         if got:
             self._log.info("reload", doing="rescan and probe")
-            self._intake.rescan()
-            self._pace.probe_now()
-            self._queue.retry_now()
+            self._parts.intake.rescan()
+            self._parts.pace.probe_now()
+            self._parts.queue.retry_now()
         return False
 
     def _sign_in(self) -> None:
         """Try for a token in a thread of its own, since that may take as long as the time-outs allow."""
         if self._signing_in is None or not self._signing_in.is_alive():
-            self._signing_in = _start("sign-in", self._uploader.sign_in)
+            self._signing_in = _start("sign-in", self._parts.uploader.sign_in)
 
     def _tell_alive(self) -> None:
         """Feed systemd's watchdog, but not while a part is stuck."""
@@ -208,34 +167,20 @@ class Service:
 
     def _waits_for(self) -> str:
         """What keeps files from being uploaded just now; empty where nothing does."""
-        if hold := self._pace.hold:
+        if hold := self._parts.pace.hold:
             return f"held: {hold.reason}"
-        counts = self._queue.counts()
-        limited = counts.fresh + counts.backlog > 0 and self._pace.delay(fresh=False) > 0
+        counts = self._parts.queue.counts()
+        limited = counts.fresh + counts.backlog > 0 and self._parts.pace.delay(fresh=False) > 0
         return "waiting for the rate limit" if limited else ""
-
-    def _doing(self) -> str:
-        """What larkdrop does, in a line for ``systemctl status``."""
-        outcomes, hold = self._recorder.outcomes, self._pace.hold
-        words = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
-        words += [f"{outcomes['rejected']} rejected"] if outcomes["rejected"] else []
-        words += [f"{self._live.waiting()} waiting"]
-        words += [f"can't write: {trouble}" for trouble in self._recorder.trouble.shown]
-        if hold:
-            at = datetime.fromtimestamp(time.time() - time.monotonic() + hold.since).astimezone()
-            words += [f"held since {at:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
-        if unanswered := self._live.unanswered():
-            words += [answers.silence(unanswered)]
-        return ", ".join(words)
 
     def _probe_idle_gate(self) -> None:
         """Where everything is held and no picture waits to be the probe, sign in instead."""
-        if self._pace.hold and not self._queue.counts().waiting and self._pace.delay(fresh=True) == 0:
+        if self._parts.pace.hold and not self._parts.queue.counts().waiting and self._parts.pace.delay(fresh=True) == 0:
             self._sign_in()
 
     def _state_in_place(self) -> bool:
         """Whether the state folder is still the one that was locked; another larkdrop may use a new one already."""
-        if self._state.in_place and self._cache.in_place:
+        if self._state.in_place and self._parts.cache.in_place:
             return True
         self._state_gone = True
         self._log.error(
@@ -245,24 +190,20 @@ class Service:
         )  # fmt: skip
         return False
 
-    def _answer(self, question: dict[str, Any]) -> Any:
+    def _answer(self, question: str, paths: Sequence[str]) -> Any:
         """Answer a command that asks through the control socket."""
-        with answers.index_of(self._settings) as index:
-            if question["ask"] == "status":
-                return answers.status(self._settings, index, self._live)
-            answer = {"explain": answers.explain, "retry": answers.retry}[question["ask"]]
-            return [asdict(one) for one in answer(question["paths"], self._settings, index, self._live)]
+        return questions.answer(question, paths, self._settings, self._parts)
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
         self._systemd.stopping()
-        for part in (self._queue, self._settle, self._intake):
+        for part in (self._parts.queue, self._parts.settle, self._parts.intake):
             part.stop()
         deadline = time.monotonic() + self._settings.upload.drain_seconds
         self._join(self._threads, deadline)
-        self._recorder.stop()
+        self._parts.recorder.stop()
         self._join(self._recording, deadline)
-        working = self._queue.counts().working
+        working = self._parts.queue.counts().working
         if working:
             self._log.warning("drain_ended", unfinished=working, hint="They are uploaded after the next start.")
         self._log.info("stopped")

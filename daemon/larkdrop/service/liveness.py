@@ -10,12 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from larkdrop.folder.settle import Settle
 from larkdrop.folder.watch import Watcher
-from larkdrop.lark.client import Client
-from larkdrop.pipeline.intake import Intake
-from larkdrop.pipeline.queue import DropQueue
-from larkdrop.pipeline.recorder import Recorder
+from larkdrop.service.parts import Parts
 
 # Whether a part has something to do, and a number that changes with everything it does.
 Activity = tuple[bool, float]
@@ -24,23 +20,9 @@ Activity = tuple[bool, float]
 class Liveness:
     """Asks the parts of a running daemon."""
 
-    def __init__(
-        self,
-        *,
-        queue: DropQueue,
-        intake: Intake,
-        settle: Settle,
-        recorder: Recorder,
-        watcher: Watcher,
-        client: Client,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._queue = queue
-        self._intake = intake
-        self._settle = settle
-        self._recorder = recorder
+    def __init__(self, parts: Parts, watcher: Watcher, clock: Callable[[], float] = time.monotonic) -> None:
+        self._parts = parts
         self._watcher = watcher
-        self._client = client
         self._clock = clock
         self._seen: dict[str, tuple[float, float]] = {}  # what a part had done, and since when nothing more
 
@@ -51,15 +33,15 @@ class Liveness:
         """
         found = [thread.name for thread in threads if not thread.is_alive()]
         found += [name for name, activity in self._activities() if self._is_stuck(name, activity, seconds)]
-        if self._queue.longest_in_hand() > self._client.longest_upload + seconds:
+        if self._parts.queue.longest_in_hand() > self._parts.client.longest_upload + seconds:
             found += ["workers"]
         return found
 
     def _activities(self) -> Iterator[tuple[str, Activity]]:
-        due = self._settle.due
+        due = self._parts.settle.due
         yield "settle", (due is not None and due <= self._clock(), due or 0.0)
-        yield "queue", self._queue.activity()
-        for part in (self._intake, self._recorder, self._watcher):
+        yield "queue", self._parts.queue.activity()
+        for part in (self._parts.intake, self._parts.recorder, self._watcher):
             yield from part.activity().items()
 
     def _is_stuck(self, name: str, activity: Activity, seconds: float) -> bool:

@@ -14,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from larkdrop.service.systemd import PRIORITIES, to_journal
+from larkdrop.service.texts import printable
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -65,8 +66,4 @@ def _brief(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Names with control characters or bytes outside UTF-8 can't garble a terminal."""
-    return {name: _shown(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _shown(text: str) -> str:
-    return text if text.isprintable() else repr(text)[1:-1]
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}

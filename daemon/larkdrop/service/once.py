@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault
 from larkdrop.pipeline.job import Job, Step
-from larkdrop.service.answers import Live
+from larkdrop.service.parts import Parts
+from larkdrop.service.status import needs_person
 
 # How far an outcome came, by the step that could not be taken.
 NOT_RECORDED = {
@@ -18,17 +19,17 @@ NOT_RECORDED = {
 }
 
 
-def is_finished(live: Live) -> bool:
+def is_finished(live: Parts) -> bool:
     """Whether nothing is left to do, or nothing that can be done before a person acts."""
     if not live.intake.idle:
         return False
     hold = live.pace.hold
-    if hold and (hold.person or isinstance(hold.reason, CallFault)) and not live.queue.counts().working:
+    if hold and needs_person(hold) and not live.queue.counts().working:
         return True
     return len(live.settle) == 0 and all(_needs_a_person(job, live) for job in live.queue.jobs())
 
 
-def left_over(settings: Settings, live: Live) -> Iterator[dict[str, object]]:
+def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
     """What is not done, as the fields of a log line each."""
     for watch in settings.watch:
         if not os.path.isdir(watch.path):
@@ -37,7 +38,7 @@ def left_over(settings: Settings, live: Live) -> Iterator[dict[str, object]]:
         yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}
     for path in live.worker.unreadable:
         yield {"path": path, "reason": "the file can't be read", "hint": "Let larkdrop's user read it."}
-    hold, files = live.pace.hold, live.waiting()
+    hold, files = live.pace.hold, live.left
     if hold and files:
         yield {"files": files, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
         return
@@ -46,7 +47,7 @@ def left_over(settings: Settings, live: Live) -> Iterator[dict[str, object]]:
         yield {"path": job.path, "reason": _reason(job), "hint": hint}
 
 
-def _needs_a_person(job: Job, live: Live) -> bool:
+def _needs_a_person(job: Job, live: Parts) -> bool:
     """Whether a file can't be recorded, or Lark refuses the call itself."""
     if isinstance(job.fault, CallFault):
         return True

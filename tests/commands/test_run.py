@@ -1,14 +1,42 @@
-"""The progress bar of ``run --once``, on a real terminal and by the clock."""
+"""``larkdrop run --once`` shows a bar on a terminal, whose rate and total don't jump, and lines elsewhere."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from itertools import pairwise
 
 from larkdrop.commands.run import Meter
-from tests.commands.test_commands import on_terminal
+from tests.asking import on_terminal, say
 from tests.helpers import Daemon, picture
+
+MakeDaemon = Callable[..., Daemon]
+
+
+def test_a_run_once_on_a_terminal_has_a_bar(make_daemon: MakeDaemon) -> None:
+    """Counts and remaining time, and a summary at the end; warnings stand above the bar."""
+    daemon = make_daemon(log={"level": "info", "format": "auto"})
+    for number in range(20):
+        daemon.drop(f"{number}.png", picture(number))
+    daemon.drop("note.txt", b"text")
+    seen = on_terminal(*daemon.command("run", "--once"))
+    assert "21/21" in seen
+    assert "20 uploaded, 1 rejected in 0:00:0" in seen
+    assert "note.txt" in seen
+
+
+def test_a_run_on_a_pipe_is_plain(make_daemon: MakeDaemon) -> None:
+    """Lines, no bar, and a summary; --quiet leaves what needs attention, --verbose tells every step."""
+    daemon = make_daemon(log={"level": "info"})
+    daemon.drop("a.png", picture())
+    lines = [json.loads(line) for line in daemon.once().stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["watching", "uploaded", "stopped", "finished"]
+    assert lines[-1]["uploaded"] == 1
+    daemon.drop("b.txt", b"text")
+    assert [json.loads(line)["event"] for line in daemon.once("--quiet").stderr.splitlines()] == ["rejected"]
+    assert "looked" in daemon.once("--verbose").stderr
+    assert "exclude each other" in say(daemon, "run", "--quiet", "--verbose", code=2)
 
 
 def test_the_bar_under_a_rate_limit(make_daemon: Callable[..., Daemon]) -> None:

@@ -1,0 +1,194 @@
+"""Why a file is or isn't uploaded: every sentence of ``larkdrop explain``.
+
+What decides here is what decides for the worker: the rules stand in ``folder`` and ``lark``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from larkdrop.config.settings import Settings, Watch
+from larkdrop.errors import PictureFault
+from larkdrop.folder.drop import Drop
+from larkdrop.folder.picture import Changed, NotAFile, Picture
+from larkdrop.folder.scan import Scan
+from larkdrop.folder.settle import quiet_for, quiet_needed
+from larkdrop.lark.gate import Hold
+from larkdrop.pipeline.inspect import inspect
+from larkdrop.pipeline.queue import Place
+from larkdrop.records.index import File, Index
+from larkdrop.records.record import Record
+from larkdrop.service.answer import Answer, not_watched, skipped, skipped_folder, unreadable
+from larkdrop.service.file_now import FileNow, file_now
+from larkdrop.service.parts import Parts
+from larkdrop.service.status import NOTICEABLE, needs_person, rejected_files, status
+from larkdrop.service.texts import counted, duration, local_time, upcoming
+
+
+def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts | None) -> Iterator[Answer]:
+    """Why each file is or isn't uploaded, by absolute paths; of a folder also the files in it that need attention.
+
+    Without paths, everything that needs attention.
+    """
+    if not paths:
+        yield from (Answer("", "needs", need) for need in status(settings, index, live)["needs"])
+        hold = live.pace.hold if live else None
+        if hold and not needs_person(hold):
+            yield Answer("", "held", f"{_held(hold)}. It resumes by itself.", hold.reason.hint)
+    for path in paths:
+        yield _folder(path, settings, index) if os.path.isdir(path) else _file(path, settings, index, live)
+    folders = [path for path in paths if os.path.isdir(path)] if paths else ["/"]
+    attention = [file.path for folder in folders for file in rejected_files(index, folder)]
+    if live:
+        attention += [path for folder in folders for path in live.failing if Path(path).is_relative_to(folder)]
+    for path in dict.fromkeys(attention):
+        if path not in paths:
+            yield _file(path, settings, index, live)
+
+
+def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> Answer:
+    """Why one file is or isn't uploaded."""
+    watch = settings.watch_of(path)
+    if watch and (answer := skipped(watch, path) or (_in_hand(path, live) if live else None)):
+        return answer
+    known = index.file(path)
+    try:
+        now = file_now(path, watch)
+    except NotAFile:
+        return _gone(path, known) if watch or known else not_watched(path, settings)
+    except Changed:
+        return Answer(path, "writing", "It is being written right now.")
+    except OSError as error:
+        return unreadable(path, error, "read", live)
+    if now.record:
+        return _recorded(path, now.record, known, index)
+    if known and known.status == "uploaded" and now.read and known.sha256 == now.read.sha256:
+        return _uploaded_without_sidecar(path, watch, known, now)
+    if watch is None or now.read is None:
+        return not_watched(path, settings)
+    return _to_come(Drop(path, watch), now.read, settings, live, changed=now.changed)
+
+
+def _folder(path: str, settings: Settings, index: Index) -> Answer:
+    """What is in a folder."""
+    watch = settings.watch_of(path)
+    uploaded = sum(1 for _ in index.files(below=path, status="uploaded"))
+    if watch is None:
+        watched = [str(one.path) for one in settings.watch if one.path.is_relative_to(path)]
+        if not uploaded and not watched:
+            return not_watched(path, settings)
+        pictures = f"{counted(uploaded, 'picture')} {'was' if uploaded == 1 else 'were'}"
+        says = f"It is not watched itself; {pictures} uploaded from it or moved to it."
+        return Answer(path, "folder", says, f"Watched in it: {', '.join(watched)}." if watched else "")
+    if answer := skipped_folder(watch, path, path):
+        return answer
+    errors: list[OSError] = []
+    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=lambda _, error: errors.append(error)))
+    if errors:
+        return unreadable(path, errors[0], "list", None)
+    rejected = sum(1 for _ in rejected_files(index, path))
+    kind = "a watched folder" if path == str(watch.path) else "in a watched folder"
+    says = f"It is {kind}: {uploaded:,} uploaded, {rejected:,} rejected, {waiting:,} without an outcome yet."
+    return Answer(path, "folder", says)
+
+
+def _in_hand(path: str, live: Parts) -> Answer | None:
+    """Where in the daemon the file is now; None where no part has it."""
+    place, hold = live.queue.place(path), live.pace.hold
+    if place is None:
+        until = live.settle.until(path)
+        if until is None:
+            return None
+        says = f"It is still being written, or its end is missing; larkdrop checks it again {upcoming(until)}."
+        return Answer(path, "settling", says)
+    if place.where == "working":
+        return Answer(path, "uploading", "It is being uploaded now.")
+    if place.job.outcome:
+        record, due = place.job.outcome.record, upcoming(place.job.due)
+        key = f": {record.image_key}" if record.image_key else ""
+        says = f"It is {record.status}{key}, but that could not be recorded. The next try is {due}."
+        return Answer(path, record.status, says, image_key=record.image_key)
+    if hold:
+        return Answer(path, "held", f"{_held(hold)}.", hold.reason.hint)
+    return _in_backoff(path, place) if place.where == "backoff" else _in_line(path, place, live)
+
+
+def _in_backoff(path: str, place: Place) -> Answer:
+    job = place.job
+    times = "once" if job.failures == 1 else f"{job.failures} times in a row"
+    reason = f": {job.fault}" if job.fault else ""
+    says = f"It failed {times}{reason}. The next try is {upcoming(job.due)}."
+    return Answer(path, "backoff", says, job.fault.hint if job.fault else "")
+
+
+def _in_line(path: str, place: Place, live: Parts) -> Answer:
+    says = f"It waits behind {counted(place.ahead, 'other')}" if place.ahead else "It is next"
+    seconds, why = live.pace.limited(place.ahead)
+    limited = f", for about {duration(seconds)}: {why}" if seconds >= NOTICEABLE else ""
+    return Answer(path, "waiting", f"{says}{limited}.")
+
+
+def _recorded(path: str, record: Record, known: File | None, index: Index) -> Answer:
+    """What the record beside a file says."""
+    if record.status == "rejected":
+        hint = record.error_hint or "Correct or replace the file; larkdrop then takes it again."
+        return Answer(path, "rejected", f"It was rejected: {record.error_message}.", hint)
+    same = tuple(index.same_content(known)) if known else ()
+    says = f"It was uploaded at {record.at}: {record.image_key}."
+    if same:
+        says += f" The same content: {', '.join(same)}."
+    return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
+
+
+def _uploaded_without_sidecar(path: str, watch: Watch | None, known: File, now: FileNow) -> Answer:
+    if watch is None:
+        says, hint = f"It was uploaded from {known.path}: {known.image_key}.", ""
+    elif now.name_taken:
+        says, hint = f"It was uploaded: {known.image_key}. Another file has its sidecar's name.", ""
+    else:
+        says, hint = f"It was uploaded: {known.image_key}. Its sidecar is missing.", "The next rescan writes it again."
+    return Answer(path, "uploaded", says, hint, known.image_key)
+
+
+def _gone(path: str, known: File | None) -> Answer:
+    """What became of a file that is not there, as far as the key cache knows."""
+    if known is None or os.path.lexists(path):
+        there = os.path.lexists(path)
+        says = "It is not a regular file, or a link leads to it." if there else "There is no such file."
+        return Answer(path, "missing", says)
+    match known.place:
+        case None:
+            where = "It is gone"
+        case "":
+            where = "It was deleted"
+        case place if place == path:
+            where = f"It was moved here from {known.path}, and is gone"
+        case place:
+            where = f"It was moved to {place}"
+    if known.status == "rejected":
+        return Answer(path, "missing", f"{where}; it had been rejected: {known.error}.")
+    return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.", image_key=known.image_key)
+
+
+def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, *, changed: bool) -> Answer:
+    """What becomes of a file that no part has in hand, by the rules that the worker goes by."""
+    path, news = drop.path, "It changed after its last outcome. " if changed else ""
+    try:
+        inspect(read, drop.watch.image_type)
+    except PictureFault as fault:
+        return Answer(path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
+    needed = quiet_needed(drop, read.stamp.size, read.shape, settings.upload.settle_seconds)
+    if (left := needed - quiet_for(drop, read.stamp)) > 0:
+        return Answer(path, "settling", f"{news}It must stay unchanged for another {left:.0f} s.")
+    if live is None:
+        says = f"{news}It is ready to be uploaded, but larkdrop is not running."
+        return Answer(path, "waiting", says, "Start larkdrop.")
+    rescan = upcoming(live.intake.next_look.get(drop.watch) or 0)
+    says = f"{news}It is ready to be uploaded, but no event announced it. The next rescan is {rescan}."
+    return Answer(path, "waiting", says, "`larkdrop retry PATH` takes it now.")
+
+
+def _held(hold: Hold) -> str:
+    return f"larkdrop is held: {hold.reason}, since {local_time(hold.since):%Y-%m-%d %H:%M:%S}"

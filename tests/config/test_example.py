@@ -1,0 +1,38 @@
+"""The example and the README's table are the settings."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from larkdrop.config.example import SAMPLES, UNSET, example
+from larkdrop.config.settings import SECTIONS, Lark, Log, Settings, State, Upload, Watch
+
+
+def test_the_example_is_the_schema() -> None:
+    """config.example.toml names every key, and its values are the defaults."""
+    text = (Path(__file__).parents[2] / "config.example.toml").read_text(encoding="utf-8")
+    assert text == example()
+    lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line or line.startswith("[")]
+    made: dict[str, Any] = tomllib.loads("\n".join(lines[1:] if lines[0].startswith("Any") else lines))
+    sections: dict[str, type[Any]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
+    assert set(made) == set(sections) == set(Settings.model_fields)
+    for name, section in sections.items():
+        values = made[name][0] if name == "watch" else made[name]
+        assert set(values) == set(section.model_fields)
+        for key, field in section.model_fields.items():
+            if (name, key) in SAMPLES or (name, key) in UNSET:
+                continue
+            default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
+            assert values[key] == (list(default) if isinstance(default, tuple) else default), f"{name}.{key}"
+
+
+def test_the_readme_explains_every_key() -> None:
+    """The README's table has a row for every key, with its default."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for name, section in SECTIONS.items():
+        for key, field in section.model_fields.items():
+            row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}.{key}` |"))
+            assert field.description
+            assert field.description in row
