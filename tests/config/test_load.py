@@ -14,7 +14,7 @@ import pytest
 
 from larkdrop.commands.config import SAMPLES, UNSET, example
 from larkdrop.config import load as config
-from larkdrop.config.settings import SECTIONS, Lark, Log, Settings, State, Upload, Watch
+from larkdrop.config.settings import Lark, Log, Settings, State, Upload, Watch
 from larkdrop.errors import ConfigError
 from tests.helpers import Daemon
 
@@ -386,13 +386,3 @@ def test_the_example_is_the_schema() -> None:
                 continue
             default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
             assert values[key] == (list(default) if isinstance(default, tuple) else default), f"{name}.{key}"
-
-
-def test_the_readme_explains_every_key() -> None:
-    """The README's table has a row for every key, with its default."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for name, section in SECTIONS.items():
-        for key, field in section.model_fields.items():
-            row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}.{key}` |"))
-            assert field.description
-            assert field.description in row

@@ -1,4 +1,4 @@
-"""The table of keys in docs/configuration.md, made from the settings. ``python -m tests.docs.config_table`` writes it."""
+"""``python -m tests.docs.config_table`` writes the table of keys in docs/configuration.md, made from the settings."""
 
 from __future__ import annotations
 
