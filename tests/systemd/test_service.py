@@ -245,7 +245,7 @@ def test_tail_f_survives_logrotate(service: Service) -> None:
     """A reader that follows the result log by name misses nothing when it is rotated."""
     guest = service.guest
     guest.bash(
-        "systemd-run -q --unit=tail -p StandardOutput=file:/tmp/seen tail -F -n 0 /var/log/larkdrop/results.jsonl"
+        "systemd-run -q --unit=tail -p StandardOutput=file:/tmp/seen tail -F -n +1 /var/log/larkdrop/results.jsonl"
     )
     seen = guest.path("/tmp/seen")
     wait_until(seen.exists, what="tail")
