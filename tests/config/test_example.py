@@ -1,4 +1,4 @@
-"""The example and the README's table are the settings."""
+"""config.example.toml is generated from the settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from larkdrop.config.example import SAMPLES, UNSET, example
-from larkdrop.config.settings import SECTIONS, Lark, Log, Settings, State, Upload, Watch
+from larkdrop.config.settings import Lark, Log, Settings, State, Upload, Watch
 
 
 def test_the_example_is_the_schema() -> None:
@@ -26,13 +26,3 @@ def test_the_example_is_the_schema() -> None:
                 continue
             default = field.default.get_secret_value() if hasattr(field.default, "get_secret_value") else field.default
             assert values[key] == (list(default) if isinstance(default, tuple) else default), f"{name}.{key}"
-
-
-def test_the_readme_explains_every_key() -> None:
-    """The README's table has a row for every key, with its default."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for name, section in SECTIONS.items():
-        for key, field in section.model_fields.items():
-            row = next(line for line in readme.splitlines() if line.startswith(f"| `{name}.{key}` |"))
-            assert field.description
-            assert field.description in row
