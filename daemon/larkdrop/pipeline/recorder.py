@@ -110,7 +110,9 @@ class Recorder:
         while job := inbox.jobs.get():
             inbox.busy = True
             jobs = [job, *_more(inbox.jobs)]
+            news = [one.outcome for one in jobs if one.outcome and Step.RESULT_LOG in one.outcome.left]
             self._record(jobs, inbox)
+            self.outcomes.update(one.record.event for one in news if Step.RESULT_LOG not in one.left)
             for job in jobs:
                 self._finish(job)
             inbox.busy = False
@@ -182,7 +184,6 @@ class Recorder:
             added = self._results.append([(job.path, one.move_to, one.record) for job, one in due])
             for _, outcome in due[:added]:
                 outcome.left.discard(Step.RESULT_LOG)
-                self.outcomes[outcome.record.event] += 1
             due = due[added:]
 
     def _write_sidecars(self, due: list[tuple[Job, Outcome]]) -> None:
