@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from larkdrop.config.load import load
+from larkdrop.errors import ConfigError
 from tests.config.conftest import GOOD, problems
 from tests.helpers import Daemon
 
@@ -123,3 +125,13 @@ def test_a_result_log_that_can_not_be_written_exits_78(make_daemon: Callable[...
     assert ended.returncode == 78
     assert "result log can't be opened" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_commands_that_only_ask_need_no_credentials(write: Callable[[str], Path]) -> None:
+    """But what keys together get wrong elsewhere is told to them, too."""
+    text = GOOD.replace('app_secret = "very secret"', "")
+    assert load(write(text), signs_in=False).lark.app_id == "cli_x"
+    file = write(text + "[upload]\nbackoff_initial = 10\nbackoff_max = 1")
+    with pytest.raises(ConfigError) as caught:
+        load(file, signs_in=False)
+    assert caught.value.problems == ("upload.backoff_max = 1: must be at least backoff_initial",)
