@@ -109,7 +109,7 @@ def test_a_picture_for_which_lark_refuses_the_call(lark: Sandbox, make_daemon: M
     (left,) = left_by(daemon.once())
     assert left["path"] == str(odd)
     assert "234001" in left["reason"]
-    assert "save it anew" in left["hint"]
+    assert "save it again" in left["hint"]
     assert sidecar_of(good)
     assert sidecar_of(odd) is None
 
