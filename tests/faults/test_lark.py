@@ -173,7 +173,7 @@ def test_one_odd_picture_among_a_hundred_good_ones(lark: Sandbox, make_daemon: C
         beside = wait_for_sidecar(odd)
         assert (beside["status"], beside["error"]["code"], beside["log_id"] != "") == ("rejected", 234001, True)
         assert "20 times, while other pictures were uploaded" in beside["error"]["message"]
-        assert "save it anew" in beside["error"]["hint"]
+        assert "save it again" in beside["error"]["hint"]
         assert lark.answers == {0: 100, 234001: beside["attempts"]}
         assert 20 <= beside["attempts"] <= 25
         assert not daemon.events("lark_held")
@@ -190,7 +190,7 @@ def test_every_picture_is_refused_for_a_while(lark: Sandbox, make_daemon: Callab
         wait_until(lambda: lark.answers[234001] >= 25 * len(paths), what="25 refusals for each")
         (held,) = daemon.events("lark_held")
         assert (held["level"], held["code"]) == ("error", 234001)
-        assert "update larkdrop, look at the proxy" in held["hint"]
+        assert "update larkdrop, check the proxy" in held["hint"]
         lark.faults.refused = 0.0
         all_uploaded(daemon, paths, lark)
         assert len(daemon.events("lark_resumed")) == 1

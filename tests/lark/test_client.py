@@ -357,12 +357,13 @@ def serving(converse: Callable[[socket.socket], object], tls: ssl.SSLContext | N
 
 
 def trickle(connection: socket.socket, beginning: bytes) -> None:
-    """The beginning of an answer, and then a byte now and then, for longer than any deadline here."""
+    """The beginning of an answer, and then a byte now and then until the client closes the connection, as it must."""
     _one_request(connection)
     connection.sendall(beginning)
-    for _ in range(400):
+    for _ in range(200):
         connection.sendall(b"7")
         time.sleep(0.05)
+    pytest.fail("nobody ended the call")
 
 
 HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
@@ -415,8 +416,8 @@ def test_a_slow_line_has_the_time_that_its_picture_needs() -> None:
     got = bytearray()
 
     def read_slowly(connection: socket.socket) -> None:
-        while len(got) < 10 * 1024 * 1024:
-            got.extend(connection.recv(65_536))
+        while len(got) < 10 * 1024 * 1024 and (more := connection.recv(65_536)):
+            got.extend(more)
             time.sleep(0.01)
         connection.sendall(answer(b'{"code":0,"data":{"image_key":"k"}}', headers=b"Connection: close\r\n"))
 
