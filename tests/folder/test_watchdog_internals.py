@@ -107,7 +107,7 @@ def test_what_is_moved_out_holds_nothing_back(
     observer.start()
     (inbox / "old.png").rename(tmp_path / "old.png")
     (tmp_path / "old.png").rename(inbox / "new.png")
-    what = "events wait behind IN_MOVED_FROM: InotifyFD.handle_event no longer gets it"
+    what = "events wait behind IN_MOVED_FROM: InotifyFD.add_callback no longer gets the mask"
     wait_until(lambda: handler.names() == ["new.png"], 20, what)
     assert isinstance(handler.events[0], FileMovedEvent)
     observer.stop()
@@ -117,9 +117,12 @@ def test_what_is_moved_out_holds_nothing_back(
 def test_own_files_go_no_further(heard: Heard, tmp_path: Path) -> None:
     """A sidecar for each picture would be as many events again."""
     (tmp_path / "a.png.lark.json").write_bytes(b"x")
+    os.close(os.open(tmp_path, os.O_WRONLY | os.O_TMPFILE))
     (tmp_path / "last.png").write_bytes(b"x")
     wait_until(
-        lambda: heard.names() == ["last.png", "last.png"], 20, "InotifyFD.handle_event no longer gets each event"
+        lambda: heard.names() == ["last.png", "last.png"],
+        20,
+        "InotifyFD.handle_event no longer gets each event, or add_callback the mask",
     )
 
 

@@ -4,7 +4,8 @@ Needed, and not to be had publicly in watchdog 7.1 (the range is pinned in pypro
 
 - An overflow of the kernel's queue is only logged, and a sub-folder beyond the limit of watches is passed over.
 - After IN_MOVED_FROM, which is part of the mask of every filter that has IN_MOVED_TO, all later events wait for 0.5 s.
-- Each of larkdrop's own files would pass through three threads before a handler could ignore it.
+- Each of larkdrop's own files, and each close of a file without a name, would pass through three threads before a
+  handler could ignore it.
 - Nobody says whether the kernel holds events that were not read.
 
 Where something of it is missing, this can't be imported or made, and ``watch`` works without it.
@@ -22,12 +23,24 @@ from collections.abc import Callable
 
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyFullEmitter
-from watchdog.observers.inotify_c import CallbackId, InotifyEvent, InotifyFD, Mask, WatchCallback, WatchDescriptor
+from watchdog.observers.inotify_c import (
+    CallbackId,
+    InotifyConstants,
+    InotifyEvent,
+    InotifyFD,
+    Mask,
+    WatchCallback,
+    WatchDescriptor,
+)
 
 from larkdrop.folder import sidecar
 
 # Without one of these, a watchdog is not the one that this was written for: an AttributeError on import.
 REPLACED = InotifyFD.handle_event, InotifyFD.add_callback
+
+UNWANTED = InotifyConstants.IN_MOVED_FROM
+# No events of files that have no name, such as a sidecar while it is written.
+WITHOUT_NAMELESS = InotifyConstants.IN_EXCL_UNLINK
 
 # A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
 warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
@@ -59,7 +72,7 @@ class InotifyReader(InotifyFD):
 
     def handle_event(self, event: InotifyEvent) -> None:
         self._handled += 1
-        if event.is_moved_from or sidecar.is_ours(os.fsdecode(event.name)):
+        if sidecar.is_ours(os.fsdecode(event.name)):
             return
         super().handle_event(event)
         if event.is_queue_overflow:
@@ -67,7 +80,7 @@ class InotifyReader(InotifyFD):
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
         try:
-            return super().add_callback(path, mask, callback, id_)
+            return super().add_callback(path, Mask(mask & ~UNWANTED | WITHOUT_NAMELESS), callback, id_)
         except OSError as error:
             self.refused += error.errno == errno.ENOSPC
             raise
