@@ -6,11 +6,10 @@ then is backlog, and so is whatever a scan found: first come, first served.
 
 from __future__ import annotations
 
-import heapq
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
@@ -20,7 +19,7 @@ from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.ticket import Ticket
 from larkdrop.pipeline.job import Job, Outcome
-from larkdrop.pipeline.lanes import FreshLane, LateCount
+from larkdrop.pipeline.lanes import BackoffLane, FreshLane, Lane, LateCount
 
 # Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
@@ -72,16 +71,14 @@ class DropQueue:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # for workers
         self._room = threading.Condition(self._lock)  # for the scan
-        self._ready: dict[str, Job] = {}  # needs no ticket, as far as is known
+        self._ready = Lane()  # needs no ticket, as far as is known
         self._fresh = FreshLane()
         self._calls = FreshLane()  # fresh, and known to need a ticket
-        self._backlog: dict[str, Job] = {}
-        self._backoff: list[tuple[float, int, Job]] = []  # a heap, by due time
-        self._in_backoff: dict[str, Job] = {}
-        self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._in_backoff)
+        self._backlog = Lane()
+        self._backoff = BackoffLane()
+        self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._backoff)
         self._working: dict[str, Job] = {}
         self._again: dict[str, Job] = {}  # came again while it was worked on
-        self._pushed = 0
         self._fresh_in_a_row = 0  # tickets since the backlog had one
         self._late = LateCount()
         self._idle = 0  # workers that wait for a job
@@ -111,7 +108,7 @@ class DropQueue:
             while len(self._backlog) >= MOST and not self._stopped:
                 self._room.wait()
             if not self._holds(drop.path) and drop.path not in self._working:
-                self._backlog[drop.path] = Job(drop)
+                self._backlog.add(Job(drop))
                 self._changed.notify()
             return not self._stopped
 
@@ -147,7 +144,7 @@ class DropQueue:
         """The job is to be looked at again at once: it may need no call."""
         with self._changed:
             if self._leave(job):
-                self._ready[job.path] = job
+                self._ready.add(job)
             self._changed.notify()
 
     def later(self, job: Job, pause: float) -> None:
@@ -155,12 +152,10 @@ class DropQueue:
         with self._changed:
             job.due = self._clock() + pause
             if self._leave(job):
-                if len(self._in_backoff) >= MOST and job.outcome is None:
+                if len(self._backoff) >= MOST and job.outcome is None:
                     self._overflowed = True
                 else:
-                    self._pushed += 1
-                    heapq.heappush(self._backoff, (job.due, self._pushed, job))
-                    self._in_backoff[job.path] = job
+                    self._backoff.add(job)
             self._changed.notify()
 
     def overflow(self) -> None:
@@ -171,7 +166,7 @@ class DropQueue:
     def take_overflow(self) -> bool:
         """Whether files had no room, and there is room by now; says so once."""
         with self._changed:
-            is_due = self._overflowed and max(len(self._backlog), len(self._in_backoff)) < MOST // 2
+            is_due = self._overflowed and max(len(self._backlog), len(self._backoff)) < MOST // 2
             self._overflowed = self._overflowed and not is_due
             return is_due
 
@@ -191,33 +186,34 @@ class DropQueue:
         """How many paths are where."""
         with self._changed:
             fresh = len(self._ready) + len(self._fresh) + len(self._calls)
-            return Counts(fresh, len(self._backlog), len(self._in_backoff), len(self._working))
+            return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
 
     def counts_of(self, watch: Watch) -> Counts:
         """How many paths of one folder are where."""
         with self._changed:
-            fresh = chain(self._ready.values(), self._fresh, self._calls)
-            lanes = (fresh, self._backlog.values(), self._in_backoff.values(), self._working.values())
+            fresh = chain(self._ready, self._fresh, self._calls)
+            lanes = (fresh, self._backlog, self._backoff, self._working.values())
             return Counts(*(sum(job.watch == watch for job in jobs) for jobs in lanes))
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""
         with self._changed:
-            return (*self._in_order(), *self._in_backoff.values(), *self._working.values())
+            return (*chain(*self._lanes), *self._working.values())
 
     def in_backoff(self) -> list[str]:
         """The paths that wait for their next try."""
         with self._changed:
-            return list(self._in_backoff)
+            return [job.path for job in self._backoff]
 
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
         with self._changed:
             if job := self._working.get(path):
                 return Place(job, "working", 0)
-            if job := self._in_backoff.get(path):
+            if job := self._backoff.get(path):
                 return Place(job, "backoff", 0)
-            return next((Place(job, "waiting", n) for n, job in enumerate(self._in_order()) if job.path == path), None)
+            waiting = chain(self._ready, self._fresh, self._calls, self._backlog)
+            return next((Place(job, "waiting", n) for n, job in enumerate(waiting) if job.path == path), None)
         return None
 
     def activity(self) -> tuple[bool, int]:
@@ -240,9 +236,7 @@ class DropQueue:
     def retry_now(self) -> None:
         """A person says that it is fixed: what failed for now needs to wait no longer."""
         with self._changed:
-            for job in self._in_backoff.values():
-                job.due = self._clock()
-            self._backoff = [(job.due, number, job) for number, job in enumerate(self._in_backoff.values())]
+            self._backoff.end_pauses(self._clock())
             self._changed.notify()
 
     def stop(self) -> None:
@@ -266,13 +260,13 @@ class DropQueue:
         self._end_pauses()
         self._end_freshness()
         if self._ready:
-            return _first(self._ready)
+            return self._ready.pop_first()
         if self._backlog and self._fresh_in_a_row >= SHARE - 1 and (ticket := self._pace.ticket(fresh=True)):
             return self._from_backlog(ticket)
         if self._fresh:
-            return self._with_ticket(self._fresh.pop_newest(), self._pace.ticket(fresh=True))
+            return self._with_ticket(self._fresh.pop_first(), self._pace.ticket(fresh=True))
         if self._calls and (ticket := self._pace.ticket(fresh=True)):
-            return self._with_ticket(self._calls.pop_newest(), ticket)
+            return self._with_ticket(self._calls.pop_first(), ticket)
         if self._backlog and (ticket := self._pace.ticket(fresh=False)):
             return self._from_backlog(ticket)
         return None
@@ -286,25 +280,22 @@ class DropQueue:
         self._fresh_in_a_row = 0
         if len(self._backlog) == MOST // 2:
             self._room.notify_all()
-        job = _first(self._backlog)
+        job = self._backlog.pop_first()
         job.ticket = ticket
         return job
 
     def _pause(self) -> float | None:
         """Seconds until something may go that can't go now; None for as long as nothing new happens."""
-        waits = [self._backoff[0][0] - self._clock()] if self._backoff else []
+        waits = [self._backoff.first_due() - self._clock()]
         waits += [self._pace.delay(fresh=True)] if self._calls else []
         waits += [self._pace.delay(fresh=False)] if self._backlog else []
-        wait = min(waits, default=math.inf)
+        wait = min(waits)
         return None if wait == math.inf else max(wait, SOON)
 
     def _end_pauses(self) -> None:
         """What was in backoff for long enough lines up again."""
-        while self._backoff and (self._backoff[0][0] <= self._clock() or self._is_gone(self._backoff[0][2])):
-            job = heapq.heappop(self._backoff)[2]
-            if not self._is_gone(job):
-                del self._in_backoff[job.path]
-                self._line_up(job, needs_call=True)
+        while self._backoff.first_due() <= self._clock():
+            self._line_up(self._backoff.pop_first(), needs_call=True)
 
     def _end_freshness(self) -> None:
         """What could not go while it was fresh is backlog."""
@@ -321,20 +312,16 @@ class DropQueue:
     def _line_up(self, job: Job, *, needs_call: bool = False) -> None:
         """Put a job where it waits."""
         if job.outcome:  # only the recording is left
-            self._ready[job.path] = job
+            self._ready.add(job)
         elif job.fresh_until > self._clock():
             lane = self._calls if needs_call else self._fresh
             lane.add(job)
             if len(lane) > MOST:
                 self._be_late(lane.pop_oldest())
         elif len(self._backlog) < 2 * MOST:
-            self._backlog[job.path] = job
+            self._backlog.add(job)
         else:
             self._overflowed = True
-
-    def _in_order(self) -> Iterator[Job]:
-        """What waits, in the order in which it goes."""
-        return chain(self._ready.values(), self._fresh, self._calls, self._backlog.values())
 
     def _holds(self, path: str) -> bool:
         return any(path in lane for lane in self._lanes)
@@ -343,9 +330,6 @@ class DropQueue:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
         jobs = [lane.pop(path) for lane in self._lanes if path in lane]
         return next((job.outcome for job in jobs if job.outcome), None)
-
-    def _is_gone(self, job: Job) -> bool:
-        return self._in_backoff.get(job.path) is not job
 
     def _leave(self, job: Job) -> bool:
         """End the work on a job. False where the same path came again meanwhile, which then goes first."""
@@ -357,8 +341,3 @@ class DropQueue:
             self._line_up(again)
             self._changed.notify()
         return again is None
-
-
-def _first(lane: dict[str, Job]) -> Job:
-    """Take the one that has waited longest."""
-    return lane.pop(next(iter(lane)))
