@@ -295,8 +295,8 @@ def test_what_waits_in_backoff_holds_no_pictures(lark: Sandbox, make_daemon: Cal
     with make_daemon(lark={"base_url": lark.url, **MANY}, upload=slow) as daemon:
         for number, content in enumerate(bad):
             daemon.drop(f"{number}.png", content)
-            wait_for_sidecar(daemon.drop(f"good-{number}.png", picture(1000 + number)))
-        wait_until(lambda: len(daemon.events("upload_failed")) == 30, what="all to have failed")
+            wait_until(lambda: len(daemon.events("upload_failed")) > number, what="a failure")  # noqa: B023
+            wait_for_sidecar(daemon.drop(f"good-{number}.png", picture(1000 + number)))  # so it is no outage
         assert daemon.process
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         assert int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024 < 150

@@ -1,4 +1,8 @@
-"""What events and rescans find goes to the queue, by way of settling where a file may still be written to."""
+"""What events and rescans find goes to the queue, by way of settling where a file may still be written to.
+
+A lost event costs nothing: a rescan walks through every folder at the start, after the kernel dropped events, when the
+queue had no room, when a folder is back, and every few minutes; and what has no matching sidecar is work.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ RESCAN, FOLDERS = "rescan", "new folders"
 
 
 class Intake:
-    """Told by the watcher what happens, and looks for itself at start-up, after a loss and every few minutes."""
+    """Told by the watcher what happens, and rescans."""
 
     def __init__(
         self,
@@ -56,8 +60,8 @@ class Intake:
             return not (self._scans or self._folders or self._walking)
 
     @property
-    def next_look(self) -> dict[Watch, float]:
-        """When each folder is looked through next, in monotonic seconds."""
+    def next_rescan(self) -> dict[Watch, float]:
+        """When each folder is scanned next, in monotonic seconds."""
         return dict(self._due)
 
     @property
@@ -110,12 +114,10 @@ class Intake:
         except OSError:  # hidden from a hardened service
             more = "a larger sysctl fs.inotify.max_user_watches"
         self._log.error(
-            "watch_limit",
-            path=str(watch.path),
-            doing=f"looks every {watch.poll_seconds:g} s meanwhile",
-            hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again "
-            "every minute.",
-        )
+            "watch_limit", path=str(watch.path), doing=f"scans every {watch.poll_seconds:g} s meanwhile",
+            hint=f"Allow more: {more}, and if that is not it, fs.inotify.max_user_instances; it is tried again every "
+            "minute.",
+        )  # fmt: skip
         with self._changed:
             self._period[watch] = watch.poll_seconds
             self._due[watch] = time.monotonic() + watch.poll_seconds

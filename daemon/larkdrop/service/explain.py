@@ -185,7 +185,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, 
     if live is None:
         says = f"{news}It is ready to be uploaded, but larkdrop is not running."
         return Answer(path, "waiting", says, "Start larkdrop.")
-    rescan = upcoming(live.intake.next_look.get(drop.watch) or 0)
+    rescan = upcoming(live.intake.next_rescan.get(drop.watch) or 0)
     says = f"{news}It is ready to be uploaded, but no event announced it. The next rescan is {rescan}."
     return Answer(path, "waiting", says, "`larkdrop retry PATH` takes it now.")
 
