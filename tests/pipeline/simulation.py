@@ -106,6 +106,10 @@ class Simulation:
         """How many were done in each minute."""
         return Counter(int(at // 60) for at in self.done.values())
 
+    def _next(self) -> Job | None:
+        with self.queue._lock:
+            return self.queue._take()
+
     def _work(self) -> None:
         ended = [call for call in self._calls if call[0] <= self.clock.now]
         self._calls = [call for call in self._calls if call[0] > self.clock.now]
@@ -118,7 +122,7 @@ class Simulation:
                 self.pace.succeeded(called.ticket)
                 self.done[Path(called.drop.path).name] = self.now
                 self.queue.done(called)
-        while len(self._calls) < 16 and (job := self.queue.take_now()):
+        while len(self._calls) < 16 and (job := self._next()):
             if job.ticket:
                 self.started[Path(job.drop.path).name] = self.now
                 self._calls.append((self.clock.now + 0.2, job, self.platform.call(self.clock.now)))

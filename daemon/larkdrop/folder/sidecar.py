@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from larkdrop.folder.picture import Stamp
+from larkdrop.folder.picture import NotAFile, Stamp, stamp
 from larkdrop.records.record import Record
 
 SUFFIX = ".lark.json"
@@ -78,9 +78,10 @@ def look(folder: int, name: str, image: Stamp) -> tuple[bool, Record | None]:
     if not proves(image.mtime_ns, image.ctime_ns, written):
         return True, None
     try:
-        return True, read(folder, name)
+        record = read(folder, name)
     except (OSError, Foreign):
         return True, None
+    return True, record if record and record.size == image.size else None
 
 
 def read(folder: int, name: str) -> Record | None:
@@ -236,6 +237,18 @@ def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
     except FileExistsError:
         os.unlink(temp, dir_fd=folder)
         return temp, os.open(temp, flags, mode, dir_fd=folder)
+
+
+def check_written(folder: int, name: str, image: Stamp) -> bool:
+    """Whether the image ``name`` is still in the state that its sidecar, just written, is about.
+
+    Where it was changed meanwhile, even with the same mtime, the two stats prove nothing from now on.
+    """
+    with suppress(NotAFile):
+        if stamp(folder, name) != image:
+            os.utime(name_for(name), ns=(0, 0), dir_fd=folder, follow_symlinks=False)
+            return False
+    return True
 
 
 def confirm(folder: int, name: str, record: Record) -> None:

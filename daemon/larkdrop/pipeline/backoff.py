@@ -17,8 +17,8 @@ from larkdrop.errors import CallFault, LarkdropError
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
 
-# By these the pauses are longer where Lark refuses the call itself: by default they grow from a minute to an hour.
-REFUSED_INITIAL, REFUSED_MOST = 60, 12
+# So many times longer are the pauses where Lark refuses the call itself: by default they grow from a minute to an hour.
+TIMES_INITIAL, TIMES_MOST = 60, 12
 # After so many failures in a row the pauses have long been at their most.
 MOST_DOUBLINGS = 20
 # So many failures in a row are worth a line in the log.
@@ -67,5 +67,5 @@ class Backoff:
     def _pauses(self, fault: LarkdropError | None) -> Iterator[float]:
         initial, most = self._upload.backoff_initial, self._upload.backoff_max
         if isinstance(fault, CallFault):
-            return pauses(initial * REFUSED_INITIAL, most * REFUSED_MOST)
+            return pauses(initial * TIMES_INITIAL, most * TIMES_MOST)
         return pauses(initial, most)

@@ -61,7 +61,8 @@ class DiskTrouble:
             trouble = self._troubles.setdefault(_name(what, place), _Trouble(""))
             trouble.shown = _name(what, at)
             trouble.failures += 1
-        if trouble.failures == 1:
+            begins = trouble.failures == 1
+        if begins:
             self._log.error(
                 "recording_failed", what=what, place=at, reason=_reason(error),
                 hint=f"{_cure(error, at)}; it is tried again by itself.",

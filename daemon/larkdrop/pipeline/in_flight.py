@@ -17,6 +17,7 @@ class InFlight:
         self._queue = queue
         self._lock = threading.Lock()
         self._duplicates: dict[Content, list[Job]] = {}
+        self._claimed_by: dict[str, Content] = {}  # by path, since another job may take over an outcome
 
     def claim(self, content: Content, job: Job) -> bool:
         """Be the job that uploads ``content``; False where another one does."""
@@ -24,16 +25,14 @@ class InFlight:
             if content in self._duplicates:
                 return False
             self._duplicates[content] = []
-        job.claim = content
+            self._claimed_by[job.path] = content
         return True
 
     def release(self, job: Job) -> None:
-        """What the job claimed, if it did, is in the key cache or given up: its duplicates are looked at again."""
-        if job.claim is None:
-            return
+        """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again."""
         with self._lock:
-            duplicates = self._duplicates.pop(job.claim)
-        job.claim = None
+            content = self._claimed_by.pop(job.path, None)
+            duplicates = self._duplicates.pop(content) if content else []
         for duplicate in duplicates:
             self._queue.soon(duplicate)
 

@@ -36,6 +36,11 @@ class Outcome:
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
     move_to: str = ""  # where the file will be moved to, once that is chosen
 
+    @property
+    def holds_unkept_key(self) -> bool:
+        """Whether it has a new key that is not in the key cache yet."""
+        return self.content is not None and Step.KEY_CACHE in self.left
+
 
 @dataclass(eq=False)
 class Job:
@@ -45,7 +50,6 @@ class Job:
     fresh_until: float = -math.inf  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
-    claim: Content | None = None  # what no other job uploads meanwhile
     taken_at: float = math.inf  # monotonic seconds, while a worker has it
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault

@@ -13,7 +13,7 @@ MOST = 10_000
 
 
 class LogOnce:
-    """Logs an event once for each ``about``, until that is over. Thread-safe."""
+    """Logs an event once for each ``about``. Thread-safe."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
@@ -28,9 +28,3 @@ class LogOnce:
             if len(self._logged) > MOST:
                 self._logged.popitem(last=False)
         getattr(self._log, "debug" if again else level)(event, **fields)
-
-    def over(self, about: object) -> None:
-        """What was logged is over; if it comes again, it is logged again."""
-        if about in self._logged:
-            with self._lock:
-                self._logged.pop(about, None)

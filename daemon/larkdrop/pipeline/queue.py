@@ -89,7 +89,7 @@ class DropQueue:
     def put(self, drop: Drop) -> None:
         """A drop that goes first while it is fresh, and ends a pause that the same path was in.
 
-        What a scan found and had to settle is backlog, and changes nothing where the path is known already.
+        What a scan found and had to settle is backlog, and changes nothing where the path waits already.
         """
         with self._changed:
             if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
@@ -122,11 +122,6 @@ class DropQueue:
                 self._changed.wait(self._pause())
                 self._idle -= 1
         return None
-
-    def take_now(self) -> Job | None:
-        """The next job, or None where none may go now."""
-        with self._changed:
-            return self._take()
 
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
@@ -278,11 +273,15 @@ class DropQueue:
 
     def _from_backlog(self, ticket: Ticket) -> Job:
         self._fresh_in_a_row = 0
-        if len(self._backlog) == MOST // 2:
-            self._room.notify_all()
         job = self._backlog.pop_first()
+        self._tell_of_room()
         job.ticket = ticket
         return job
+
+    def _tell_of_room(self) -> None:
+        """A scan that waits may go on; not for each single place."""
+        if len(self._backlog) <= MOST // 2:
+            self._room.notify_all()
 
     def _pause(self) -> float | None:
         """Seconds until something may go that can't go now; None for as long as nothing new happens."""
@@ -329,6 +328,7 @@ class DropQueue:
     def _forget(self, path: str) -> Outcome | None:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
         jobs = [lane.pop(path) for lane in self._lanes if path in lane]
+        self._tell_of_room()
         return next((job.outcome for job in jobs if job.outcome), None)
 
     def _leave(self, job: Job) -> bool:

@@ -188,11 +188,13 @@ class Recorder:
 
     def _write_sidecars(self, due: list[tuple[Job, Outcome]]) -> None:
         """All of one folder. Raises OSError where some could not be written."""
-        records = {one.record.file: one.record for _, one in due if not one.outdated}
+        current = {one.record.file: one for _, one in due if not one.outdated}
         failed: Mapping[str, sidecar.Foreign | OSError] = {}
         try:
             with picture.parent_of(str(due[0][0].watch.path), due[0][0].path) as (folder, _):
-                failed = sidecar.write_all(folder, records)
+                failed = sidecar.write_all(folder, {name: one.record for name, one in current.items()})
+                for name in current.keys() - failed.keys():
+                    current[name].outdated = not sidecar.check_written(folder, name, current[name].stamp)
         except (NotAFile, FileNotFoundError):
             self._log.debug("gone", path=os.path.dirname(due[0][0].path))
         for job, outcome in due:

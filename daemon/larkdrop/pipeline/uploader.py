@@ -63,6 +63,8 @@ class Uploader:
             self._failed(ticket, fault.without_frames())
         else:
             self._answered(ticket)
+        finally:
+            self.give_back(ticket)
 
     def give_back(self, ticket: Ticket | None) -> None:
         """A ticket that came with a job: if no call was made, another may be."""

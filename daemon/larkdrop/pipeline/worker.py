@@ -37,8 +37,8 @@ from larkdrop.records.record import Record, now
 # enough. Smaller ones don't count.
 MOST_BYTES = 4 * accepted_images.MAX_BYTES
 LARGE = 256 * 1024
-# Seconds that a large picture waits for memory in a worker's hands before others have a turn.
-MEMORY_SECONDS = 1.0
+# Seconds that a large picture waits for memory in a worker's hands, and then in the queue while others have a turn.
+MEMORY_SECONDS, TURN_SECONDS = 0.2, 0.5
 # Files remembered that can't be read.
 MOST_UNREADABLE = 10_000
 # What the machine, not the file, is short of.
@@ -49,8 +49,8 @@ class Then(Enum):
     """What comes next for a job, where there is nothing more to say about it."""
 
     DONE = auto()  # nothing is to be done with the file, as it is
-    NEEDS_CALL = auto()  # and has no ticket for one
-    NEEDS_MEMORY = auto()  # other large pictures have it
+    NEEDS_CALL = auto()  # it came without a ticket for one, or may not use it now
+    NEEDS_MEMORY = auto()  # which other large pictures have
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class Worker:
         comes_next = self._process_safely(job)
         if isinstance(comes_next, Found):
             self._recorder.keep(job, comes_next.outcome)
-        self._in_flight.release(job)
+        if not (job.outcome and job.outcome.holds_unkept_key):
+            self._in_flight.release(job)
         self._uploader.give_back(ticket)
         match comes_next:
             case Found():
@@ -143,9 +144,49 @@ class Worker:
             case Then.NEEDS_CALL:
                 self._queue.back(job)
             case Then.NEEDS_MEMORY:
-                self._queue.soon(job)
+                self._queue.later(job, TURN_SECONDS)
             case Then.DONE:
                 self._queue.done(job)
+
+    def _leave_to_settle(self, job: Job, stamp: Stamp, seconds: float) -> None:
+        drop = job.drop
+        quiet = drop.quiet if drop.stamp == stamp else 0.0
+        self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
+        if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
+            self._queue.overflow()
+
+    def _process_safely(self, job: Job) -> Next:
+        """Process a job; what is raised says what comes next, too."""
+        try:
+            return self._process(job)
+        except NotAFile:
+            self._log.debug("gone", path=job.path)
+            if job.outcome:
+                job.outcome.outdated = True
+                return Found(job.outcome)
+            return Then.DONE
+        except Changed:
+            self._log.debug("changed_while_read", path=job.path)
+            return self._still_written(job)
+        except LarkdropError as fault:
+            fault.without_frames()  # the gate and the job remember it
+            if isinstance(fault, SetupFault | Throttled):
+                return Then.NEEDS_CALL  # when the gate opens
+            return Failed(fault if isinstance(fault, MomentFault) else None)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
+                self._log_once(type(error), "error", "machine_short", reason=str(error), path=job.path)
+                return Failed()
+            if job.outcome:
+                return Found(job.outcome)
+            self._cannot_read(job.path, error)
+            return Then.DONE
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
+            self._log_once(
+                type(error), "error", "unexpected", path=job.path, reason=repr(error),
+                hint="This is a bug of larkdrop; please report it. The file is tried again.",
+            )  # fmt: skip
+            return Failed()
 
     def _process(self, job: Job) -> Next:
         """Look at the file, read it, and see whether it is finished."""
@@ -219,37 +260,6 @@ class Worker:
             self._log.info(record.event, path=job.path, image_key=record.image_key, log_id=log_id)
         return Found(Outcome(record, read.stamp, content))
 
-    def _process_safely(self, job: Job) -> Next:
-        """Process a job; what is raised says what comes next, too."""
-        try:
-            return self._process(job)
-        except NotAFile:
-            self._log.debug("gone", path=job.path)
-            if job.outcome:
-                job.outcome.outdated = True
-                return Found(job.outcome)
-            return Then.DONE
-        except Changed:
-            self._log.debug("changed_while_read", path=job.path)
-            return self._still_written(job)
-        except LarkdropError as fault:
-            fault.without_frames()  # the gate and the job remember it
-            if isinstance(fault, SetupFault | Throttled):
-                return Then.NEEDS_CALL  # when the gate opens
-            return Failed(fault if isinstance(fault, MomentFault) else None)
-        except (OSError, sqlite3.Error) as error:
-            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
-                self._log_once(type(error), "error", "machine_short", reason=str(error), path=job.path)
-                return Failed()
-            self._cannot_read(job.path, error)
-            return Then.DONE
-        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
-            self._log_once(
-                type(error), "error", "unexpected", path=job.path, reason=repr(error),
-                hint="This is a bug of larkdrop; please report it. The file is tried again.",
-            )  # fmt: skip
-            return Failed()
-
     def _still_written(self, job: Job) -> Next:
         try:
             return Unfinished(Stamp.of(os.lstat(job.path)), self._settings.upload.settle_seconds)
@@ -268,13 +278,6 @@ class Worker:
         if len(self._unreadable) > MOST_UNREADABLE:
             with suppress(KeyError):
                 self._unreadable.popitem(last=False)
-
-    def _leave_to_settle(self, job: Job, stamp: Stamp, seconds: float) -> None:
-        drop = job.drop
-        quiet = drop.quiet if drop.stamp == stamp else 0.0
-        self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
-        if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
-            self._queue.overflow()
 
 
 def _vouched(folder: int, name: str, read: Picture) -> Record | None:
