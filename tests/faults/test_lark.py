@@ -302,6 +302,20 @@ def test_what_waits_in_backoff_holds_no_pictures(lark: Sandbox, make_daemon: Cal
         assert int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024 < 150
 
 
+def test_small_pictures_pass_large_ones_that_wait_for_memory(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Four large ones are in memory at a time; a worker that has another one is free for what needs none."""
+    unlimited(lark)
+    lark.faults.delay = 2.0
+    big = picture(1, noise=100_000) + b"\0" * (10 * 1024 * 1024 - 400_000)
+    daemon = make_daemon(lark={"base_url": lark.url, **MANY}, upload={"workers": 6, "settle_seconds": 0.0}).start()
+    large = [daemon.drop(f"{n}.png", big + n.to_bytes(2, "big")) for n in range(8)]
+    wait_until(lambda: lark.calls["upload"] == 4, what="four of them in flight")
+    small = picture(2)
+    path = daemon.drop("small.png", small)
+    all_uploaded(daemon, [path, *large], lark)
+    assert hashlib.sha256(small).hexdigest() in [upload.sha256 for upload in lark.uploads[:5]]
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """60 pictures of nearly 10 MB, default workers, 300 ms a call: under 150 MiB, with the unit's environment."""

@@ -146,6 +146,23 @@ def test_what_has_no_room_is_found_by_a_rescan(
     assert not intake.idle, "a rescan is asked for"
 
 
+def test_a_scan_goes_on_however_room_is_made(
+    queue: DropQueue, drop: Callable[[str], Drop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an event takes a path out of the backlog at the moment when there would be room enough."""
+    monkeypatch.setattr(queue_module, "MOST", 6)
+    for number in range(6):
+        queue.put_backlog(drop(str(number)))
+    scan = threading.Thread(target=queue.put_backlog, args=(drop("found"),), daemon=True)
+    scan.start()
+    for _ in range(2):
+        taken(queue)
+    queue.put(drop("5"))
+    assert [taken(queue) for _ in range(4)] == ["5", "2", "3", "4"]
+    scan.join(10)
+    assert not scan.is_alive()
+
+
 def test_what_a_scan_found_and_had_to_settle_is_backlog(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
     """However young it is; and it takes nothing from what an event told of the same path."""
     queue.put(replace(drop("found"), by_scan=True))
