@@ -45,13 +45,13 @@ class CountingClient(Client):
 class Line:
     """A worker and all it needs, one job at a time."""
 
-    def __init__(self, home: Path, stack: ExitStack, after_upload: str = "keep") -> None:
+    def __init__(self, home: Path, stack: ExitStack, after_upload: str = "keep", pause: float = 0.001) -> None:
         self.inbox = home / "inbox"
         self.inbox.mkdir()
         self.settings = Settings.model_validate({
             "lark": {"app_id": "cli_x", "app_secret": "s", "base_url": "http://127.0.0.1:9"},
             "watch": [{"path": str(self.inbox), "after_upload": after_upload}],
-            "upload": {"settle_seconds": 0, "backoff_initial": 0.001, "backoff_max": 0.001},
+            "upload": {"settle_seconds": 0, "backoff_initial": pause, "backoff_max": pause},
             "state": {"dir": str(home / "state")},
         })  # fmt: skip
         (home / "state").mkdir()
@@ -129,8 +129,11 @@ def test_a_disk_that_errs_does_not_cost_the_key(line: Line, monkeypatch: pytest.
     assert line.client.calls == 2
 
 
-def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that is known and not yet kept is waited for by what has the same content."""
+    line = Line(tmp_path, stack, pause=3600)
     line.drop("a.png", picture())
     fail_once(monkeypatch, line.cache, "put", sqlite3.OperationalError("database or disk is full"))
     line.work()
@@ -138,6 +141,8 @@ def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(line: Line, monke
     line.work()
     assert line.recorder.keeps_keys
     same = line.drop("same.png", picture())
+    line.work()
+    line.queue.retry_now()
     line.work_all()
     assert line.client.calls == 1
     beside = sidecar_of(same)
