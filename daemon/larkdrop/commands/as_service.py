@@ -44,17 +44,14 @@ def run(unit: str, words: tuple[str, ...], *, user: bool) -> Ended:
     """Run ``larkdrop WORDS`` in place of the ``larkdrop run`` of a unit. Raises NotAvailable where that can't be."""
     unit = unit if unit.endswith(".service") else f"{unit}.service"
     if not shutil.which("systemctl") or not os.path.isdir("/run/systemd/system"):
-        raise NotAvailable(
-            "systemd is not running here", hint="Leave --service out: larkdrop check then checks as this user."
-        )
+        hint = "Leave --service out: larkdrop check then checks as this user."
+        raise NotAvailable("systemd is not running here", hint=hint)
     if not user and os.geteuid() != 0:
         raise NotAvailable(f"only root can check as {unit}", hint="Use sudo; for a unit of your own, add --user.")
     shown = _systemctl("cat", unit, user=user)
     if shown.returncode:
-        raise NotAvailable(
-            f"{unit} can't be read: {shown.stderr.strip()}",
-            hint="After a change of its files: systemctl daemon-reload.",
-        )
+        hint = "After a change of its files: systemctl daemon-reload."
+        raise NotAvailable(f"{unit} can't be read: {shown.stderr.strip()}", hint=hint)
     text = shown.stdout.replace("\\\n", " ")
     *_, started = re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE) or [""]
     command = re.sub(r"(\S*larkdrop) run(?=\s|$)(?: --(?:once|quiet|verbose))*", f"\\1 {' '.join(words)}", started)

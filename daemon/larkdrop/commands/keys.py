@@ -55,18 +55,9 @@ class Moment(click.ParamType[str]):
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
 @click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(
-    config_file: Path | None,
-    paths: tuple[str, ...],
-    *,
-    as_json: bool,
-    as_csv: bool,
-    key_only: bool,
-    since: str | None,
-    until: str | None,
-    limit: int | None,
-    every: bool,
-    wait: float,
-) -> None:
+    config_file: Path | None, paths: tuple[str, ...], *, as_json: bool, as_csv: bool, key_only: bool,
+    since: str | None, until: str | None, limit: int | None, every: bool, wait: float,
+) -> None:  # fmt: skip
     """Print the keys of uploaded images, the oldest first; exit 1 if one of PATHS has none.
 
     PATHS are files, folders, or names and patterns such as '*.png' that are searched for in every folder. A picture

@@ -27,14 +27,9 @@ class Sandbox(Platform):
     """The platform, served on 127.0.0.1 by a thread of its own; a context manager."""
 
     def __init__(
-        self,
-        port: int = 0,
-        *,
-        edition: Edition = "lark",
-        app_id: str = APP_ID,
-        app_secret: str = APP_SECRET,
+        self, port: int = 0, *, edition: Edition = "lark", app_id: str = APP_ID, app_secret: str = APP_SECRET,
         seed: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """``port`` 0 takes a free one."""
         super().__init__(edition, app_id, app_secret, seed)
         self.port = port

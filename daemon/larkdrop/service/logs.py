@@ -23,10 +23,7 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     """Log from ``level`` on to standard error; ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
     terminal = os.isatty(2)
     console = form == "console" or (form == "auto" and terminal)
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        _tidy,
-    ]
+    processors: list[structlog.typing.Processor] = [structlog.processors.add_log_level, _tidy]
     if not to_journal():
         processors += [structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)]
     if console:
