@@ -65,12 +65,10 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
 
 
 def _entry(file: File, thumb: str) -> dict[str, Any]:
-    name = os.path.relpath(file.path, file.watch)
     place = _place(file)
-    original = Path(place).as_uri() if os.path.isfile(place) else ""
     return {
-        "name": name, "path": file.path, "at": file.at, "size": file.size, "key": file.image_key, "thumb": thumb,
-        "original": original,
+        "name": os.path.relpath(file.path, file.watch), "path": file.path, "at": file.at, "size": file.size,
+        "key": file.image_key, "thumb": thumb, "original": Path(place).as_uri() if os.path.isfile(place) else "",
     }  # fmt: skip
 
 

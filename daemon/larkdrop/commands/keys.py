@@ -21,8 +21,6 @@ from larkdrop.records.index import Index
 from larkdrop.service.keys import Key, Keys
 from larkdrop.service.texts import printable
 
-# Seconds between two tries with --wait.
-WAIT_STEP = 0.05
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -78,7 +76,7 @@ def command(
             may_come = any(known.may_come(absolute(path)) for path in missing)
         if not may_come or time.monotonic() >= deadline:
             break
-        time.sleep(WAIT_STEP)
+        time.sleep(0.05)
     unique = dict.fromkeys(key for keys in found.values() for key in keys)
     keys = sorted(unique, key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
     if as_json:
