@@ -63,7 +63,6 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts 
 
 
 def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> Answer:
-    """Why one file is or isn't uploaded."""
     watch = settings.watch_of(path)
     if watch and (answer := skipped(watch, path) or (_in_hand(path, live) if live else None)):
         return answer
@@ -86,7 +85,6 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
 
 
 def _folder(path: str, settings: Settings, index: Index) -> Answer:
-    """What is in a folder."""
     watch = settings.watch_of(path)
     uploaded = sum(1 for _ in index.files(below=path, status="uploaded"))
     if watch is None:
@@ -145,14 +143,12 @@ def _in_line(path: str, place: Place, live: Parts) -> Answer:
 
 
 def _recorded(path: str, record: Record, known: File | None, index: Index) -> Answer:
-    """What the record beside a file says."""
     if record.status == "rejected":
         hint = record.error_hint or "Correct or replace the file; larkdrop then takes it again."
         return Answer(path, "rejected", f"It was rejected: {record.error_message}.", hint)
     same = tuple(index.same_content(known)) if known else ()
-    says = f"It was uploaded at {record.at}: {record.image_key}."
-    if same:
-        says += f" The same content: {', '.join(same)}."
+    also = f" The same content: {', '.join(same)}." if same else ""
+    says = f"It was uploaded at {record.at}: {record.image_key}.{also}"
     return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
 
 
@@ -168,19 +164,12 @@ def _uploaded_without_sidecar(path: str, watch: Watch | None, known: File, now: 
 
 def _gone(path: str, known: File | None) -> Answer:
     """What became of a file that is not there, as far as the key cache knows."""
-    if known is None or os.path.lexists(path):
-        there = os.path.lexists(path)
-        says = "It is not a regular file, or a link leads to it." if there else "There is no such file."
-        return Answer(path, "missing", says)
-    match known.place:
-        case None:
-            where = "It is gone"
-        case "":
-            where = "It was deleted"
-        case place if place == path:
-            where = f"It was moved here from {known.path}, and is gone"
-        case place:
-            where = f"It was moved to {place}"
+    if os.path.lexists(path):
+        return Answer(path, "missing", "It is not a regular file, or a link leads to it.")
+    if known is None:
+        return Answer(path, "missing", "There is no such file.")
+    places = {None: "It is gone", "": "It was deleted", path: f"It was moved here from {known.path}, and is gone"}
+    where = places.get(known.place, f"It was moved to {known.place}")
     if known.status == "rejected":
         return Answer(path, "missing", f"{where}; it had been rejected: {known.error}.")
     return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.", image_key=known.image_key)
@@ -250,11 +239,8 @@ def unreadable(path: str, error: OSError, verb: str, live: Parts | None) -> Answ
     """Who can't read a file or list a folder, and what to do."""
     user = pwd.getpwuid(os.geteuid()).pw_name
     barrier = next((str(one) for one in reversed(Path(path).parents) if not os.access(one, os.X_OK)), "")
-    cure = f"let {user} enter {barrier}" if barrier else f"let {user} {verb} it"
-    who = "larkdrop" if live else "This command"
-    hint = (
-        f"{cure.capitalize()}; every rescan tries again."
-        if live
-        else f"Ask while larkdrop is running, or as larkdrop's user; or {cure}."
-    )
+    cure = f"{user} enter {barrier}" if barrier else f"{user} {verb} it"
+    who, hint = "larkdrop", f"Let {cure}; every rescan tries again."
+    if live is None:
+        who, hint = "This command", f"Ask while larkdrop is running, or as larkdrop's user; or let {cure}."
     return Answer(path, "unreadable", f"{who}, as the user {user}, can't {verb} it: {error.strerror}.", hint)
