@@ -83,6 +83,4 @@ def _as_toml(value: Any) -> str:
     """A value as TOML."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_as_toml, value))}]"
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
     return json.dumps(value, ensure_ascii=False)

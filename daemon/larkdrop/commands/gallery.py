@@ -43,8 +43,7 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
     is read from where it is on this machine; on any other, its thumbnail is shown.
     """
     settings = load(config_file, signs_in=False)
-    watch = settings.watch_of(os.path.realpath(output))
-    if watch:
+    if watch := settings.watch_of(os.path.realpath(output)):
         raise click.BadParameter(f"must not lie in the watched folder {watch.path}.", param_hint="--output")
     with Index(settings.key_cache) as index:
         files = list(index.files(status="uploaded"))[: -limit - 1 : -1]

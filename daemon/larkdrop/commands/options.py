@@ -15,11 +15,9 @@ from larkdrop.service import control
 from larkdrop.service.texts import printable
 
 config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    "--config", "config_file", type=click.Path(dir_okay=False, path_type=Path),
     help="The config file; else the usual places.",
-)
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

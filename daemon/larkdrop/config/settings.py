@@ -25,6 +25,7 @@ IGNORED = (
 
 Api = Literal["image/v4", "im/v1"]
 ImageType = Literal["message", "avatar"]
+UpToAnHour = Annotated[float, Field(gt=0, le=3600)]
 
 
 def _key(default: Any, text: str, *, gt: float | None = None, ge: float | None = None, le: float | None = None) -> Any:
@@ -41,18 +42,14 @@ class Lark(Section):
     api: Api = _key("image/v4", '"image/v4", or "im/v1" where the older one is switched off.')
     app_id: str = _key("", "From the app's Credentials page; begins with cli_.")
     app_secret: SecretStr = _key(
-        SecretStr(""),
-        "From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential.",
+        "", "From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential."
     )
     tenant_access_token: Token = _key(
-        SecretStr(""), "A token instead of app_secret. It is valid for 2 hours at most: for trials only."
+        "", "A token instead of app_secret. It is valid for 2 hours at most: for trials only."
     )
     connect_timeout: float = _key(10.0, "Seconds to wait for a connection; more on bad lines.", gt=0, le=600)
-    read_timeout: float = _key(
-        60.0,
-        "Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent.",
-        gt=0,
-        le=3600,
+    read_timeout: UpToAnHour = _key(
+        60.0, "Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent."
     )
     requests_per_second: int = _key(50, "Calls a second; less where other hosts share the app.", ge=1, le=10_000)
     requests_per_minute: int = _key(1000, "Calls a minute; less where other hosts share the app.", ge=1, le=600_000)
@@ -131,12 +128,10 @@ class Upload(Section):
         300.0, "Seconds between scans of every file, in case an event was lost.", ge=1, le=86_400
     )
     dedupe: bool = _key(default=True, text="false to upload the same content again for every file.")
-    backoff_initial: float = _key(
+    backoff_initial: UpToAnHour = _key(
         1.0,
         "Longest pause in seconds before the first retry; doubles with every failure. 60 times that where "
         "Lark calls the request malformed.",
-        gt=0,
-        le=3600,
     )
     backoff_max: float = _key(
         300.0, "Longest pause in seconds of all; 12 times that where Lark calls the request malformed.", gt=0, le=86_400

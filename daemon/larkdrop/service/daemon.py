@@ -150,9 +150,7 @@ class Service:
     def _tell_alive(self) -> None:
         """Feed systemd's watchdog, but not while a part is stuck."""
         limit = self._systemd.watchdog_seconds
-        if not limit:
-            return
-        if stuck := self._liveness.stuck(limit, [*self._threads, *self._recording]):
+        if limit and (stuck := self._liveness.stuck(limit, [*self._threads, *self._recording])):
             hint = "systemd restarts larkdrop; what was in flight is uploaded then."
             self._log.error("stuck", parts=stuck, seconds=limit, hint=hint)
         else:
