@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from larkdrop.config.example import SAMPLES, UNSET, example
+from larkdrop.commands.config import SAMPLES, UNSET, example
 from larkdrop.config.settings import Lark, Log, Settings, State, Upload, Watch
 
 

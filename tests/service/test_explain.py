@@ -137,6 +137,20 @@ def test_explain_without_a_path(lark: Sandbox, make_daemon: MakeDaemon) -> None:
 
 
 @needs_setpriv
+def test_the_folder_to_be_opened_is_named_as_it_is_written(make_daemon: MakeDaemon) -> None:
+    """Where larkdrop may not enter a folder, the hint names it with its capital letters."""
+    daemon = make_daemon()
+    album = daemon.inbox / "Album"
+    album.mkdir(mode=0o700)
+    os.chown(album, NOBODY, NOBODY)
+    daemon.prefix = POWERLESS
+    with daemon:
+        daemon.prefix = ()
+        (answer,) = ask(daemon, "explain", str(album / "a.png"))
+        assert answer["hint"] == f"Let root enter {album}; every rescan tries again."
+
+
+@needs_setpriv
 def test_who_asks_can_not_read(make_daemon: MakeDaemon) -> None:
     """Without a running larkdrop it is the asker who can't; the folder to be opened is named, also above the inbox."""
     daemon = make_daemon()

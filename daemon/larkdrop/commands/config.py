@@ -1,7 +1,8 @@
-"""``larkdrop config``."""
+"""``larkdrop config``, and the example file: every key with its default, its unit and why one would change it."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -11,13 +12,14 @@ import click
 from pydantic import SecretStr
 
 from larkdrop.commands.options import config_option, json_option, print_json
-from larkdrop.config.example import as_toml, example
-from larkdrop.config.load import load_with_origins
-from larkdrop.config.problems import Origins
+from larkdrop.config.load import Origins, load_with_origins
 from larkdrop.config.settings import SECTIONS, Settings
 
 # Characters of a line past which it does not widen the column of the sources.
 WIDE = 60
+# What everybody has to fill in, and what keys without a fixed default look like.
+SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
+UNSET = {("watch", "move_to"): "done", ("state", "dir"): "state", ("log", "results"): "results.jsonl"}
 
 
 @click.command(epilog="Example: larkdrop config --example > config.toml")
@@ -33,7 +35,7 @@ def command(config_file: Path | None, *, as_json: bool, as_example: bool) -> Non
     if as_json:
         print_json([{"key": f"{table}.{key}", "value": value, "from": source} for table, key, value, source in rows])
         return
-    lines = [f"# {key} is not set" if value is None else f"{key} = {as_toml(value)}" for _, key, value, _ in rows]
+    lines = [f"# {key} is not set" if value is None else f"{key} = {_as_toml(value)}" for _, key, value, _ in rows]
     width = max(len(line) for line in lines if len(line) < WIDE)
     before = ""
     for (table, _, _, source), line in zip(rows, lines, strict=True):
@@ -59,3 +61,26 @@ def _rows(settings: Settings, origins: Origins) -> Iterator[tuple[str, str, Any,
             if not source and key == "dir" and os.environ.get("STATE_DIRECTORY"):
                 source = "$STATE_DIRECTORY"
             yield table, key, plain, source or "default"
+
+
+def example() -> str:
+    """The text of ``config.example.toml``."""
+    lines = [
+        "# larkdrop's configuration: every key with its default. Lines that begin with # are optional.",
+        "# Any key can come from the environment instead: LARKDROP_LARK__APP_SECRET, LARKDROP_UPLOAD__WORKERS, …",
+    ]
+    for name, section in SECTIONS.items():
+        lines += ["", f"[[{name}]]" if name == "watch" else f"[{name}]"]
+        for key, field in section.model_fields.items():
+            place = (name, key)
+            value = SAMPLES.get(place, UNSET.get(place, field.default))
+            mark = "" if place in SAMPLES else "# "
+            lines += [f"# {field.description}", f"{mark}{key} = {_as_toml(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _as_toml(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,10 @@ def command() -> None:
             argv = [sys.executable, "-m", "larkdrop", "run", "--config", str(config)]
             daemon = subprocess.Popen(argv, stderr=log)  # noqa: S603 - ourselves
         try:
-            _wait_for(lambda: '"watching"' in (home / "daemon.log").read_text(), daemon, home)
+            next(line for line in _follow(home, "daemon.log", daemon) if '"watching"' in line)
             pictures = list(draw(inbox))
-            for line in _follow(results, len(pictures), daemon, home):
-                _show(line)
+            for line in islice(_follow(home, "state/results.jsonl", daemon), len(pictures)):
+                _show(json.loads(line))
         finally:
             daemon.terminate()
             daemon.wait(30)
@@ -131,27 +131,17 @@ def draw(inbox: Path) -> Iterator[str]:
     yield "not-a-picture.png"
 
 
-def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes], home: Path) -> Iterator[dict[str, Any]]:
-    """The first ``count`` lines of the result log, as they come."""
-    for number in range(count):
-        _wait_for(partial(_has_line, results, number), daemon, home)
-        yield json.loads(_whole_lines(results)[number])
-
-
-def _has_line(file: Path, number: int) -> bool:
-    return number < len(_whole_lines(file))
-
-
-def _whole_lines(file: Path) -> list[str]:
-    return file.read_text().split("\n")[:-1] if file.exists() else []
-
-
-def _wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], home: Path) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
+def _follow(home: Path, name: str, daemon: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The lines of a log, as the daemon writes them. Raises ClickException where none comes in time."""
+    file, seen, deadline = home / name, 0, time.monotonic() + TIMEOUT
+    while daemon.poll() is None and time.monotonic() < deadline:
+        new = file.read_text().split("\n")[seen:-1] if file.exists() else []
+        for line in new:
+            yield line
+            deadline = time.monotonic() + TIMEOUT
+        seen += len(new)
         time.sleep(0.01)
+    raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
 
 
 def _show(line: dict[str, Any]) -> None:

@@ -43,8 +43,7 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
     is read from where it is on this machine; on any other, its thumbnail is shown.
     """
     settings = load(config_file, signs_in=False)
-    watch = settings.watch_of(os.path.realpath(output))
-    if watch:
+    if watch := settings.watch_of(os.path.realpath(output)):
         raise click.BadParameter(f"must not lie in the watched folder {watch.path}.", param_hint="--output")
     with Index(settings.key_cache) as index:
         files = list(index.files(status="uploaded"))[: -limit - 1 : -1]
@@ -65,12 +64,10 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
 
 
 def _entry(file: File, thumb: str) -> dict[str, Any]:
-    name = os.path.relpath(file.path, file.watch)
     place = _place(file)
-    original = Path(place).as_uri() if os.path.isfile(place) else ""
     return {
-        "name": name, "path": file.path, "at": file.at, "size": file.size, "key": file.image_key, "thumb": thumb,
-        "original": original,
+        "name": os.path.relpath(file.path, file.watch), "path": file.path, "at": file.at, "size": file.size,
+        "key": file.image_key, "thumb": thumb, "original": Path(place).as_uri() if os.path.isfile(place) else "",
     }  # fmt: skip
 
 

@@ -21,8 +21,6 @@ from larkdrop.records.index import Index
 from larkdrop.service.keys import Key, Keys
 from larkdrop.service.texts import printable
 
-# Seconds between two tries with --wait.
-WAIT_STEP = 0.05
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -55,18 +53,9 @@ class Moment(click.ParamType[str]):
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
 @click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(
-    config_file: Path | None,
-    paths: tuple[str, ...],
-    *,
-    as_json: bool,
-    as_csv: bool,
-    key_only: bool,
-    since: str | None,
-    until: str | None,
-    limit: int | None,
-    every: bool,
-    wait: float,
-) -> None:
+    config_file: Path | None, paths: tuple[str, ...], *, as_json: bool, as_csv: bool, key_only: bool,
+    since: str | None, until: str | None, limit: int | None, every: bool, wait: float,
+) -> None:  # fmt: skip
     """Print the keys of uploaded images, the oldest first; exit 1 if one of PATHS has none.
 
     PATHS are files, folders, or names and patterns such as '*.png' that are searched for in every folder. A picture
@@ -87,7 +76,7 @@ def command(
             may_come = any(known.may_come(absolute(path)) for path in missing)
         if not may_come or time.monotonic() >= deadline:
             break
-        time.sleep(WAIT_STEP)
+        time.sleep(0.05)
     unique = dict.fromkeys(key for keys in found.values() for key in keys)
     keys = sorted(unique, key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
     if as_json:

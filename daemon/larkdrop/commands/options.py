@@ -11,15 +11,13 @@ from typing import Any
 import click
 
 from larkdrop.config.settings import Settings
-from larkdrop.service import control, questions
+from larkdrop.service import control
 from larkdrop.service.texts import printable
 
 config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    "--config", "config_file", type=click.Path(dir_okay=False, path_type=Path),
     help="The config file; else the usual places.",
-)
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -34,7 +32,7 @@ def absolute(path: str) -> str:
 def ask(settings: Settings, question: str, paths: Sequence[str] = ()) -> Any:
     """The running daemon's answer, or where none runs what the folders and the key cache tell. Raises NotAvailable."""
     answer = control.ask(settings.state.dir, question, paths)
-    return questions.answer(question, paths, settings, None) if answer is None else answer
+    return control.answer(question, paths, settings, None) if answer is None else answer
 
 
 def print_json(data: Any) -> None:

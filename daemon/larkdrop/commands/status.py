@@ -24,8 +24,6 @@ from larkdrop.service.texts import printable
 
 # Seconds between two refreshes with --watch.
 REFRESH = 2.0
-# Columns on a pipe: lines are not wrapped there.
-UNWRAPPED = 10_000
 # Troubles that are shown; --json has all.
 MOST_TROUBLES = 5
 
@@ -82,7 +80,7 @@ def _print(shown: RenderableType) -> None:
     if sys.stdout.isatty():
         Console(highlight=False).print(shown)
         return
-    console = Console(highlight=False, width=UNWRAPPED)
+    console = Console(highlight=False, width=10_000)
     with console.capture() as capture:
         console.print(shown)
     click.echo("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()), nl=False)

@@ -1,21 +1,35 @@
-"""The config file is found; it, the environment and systemd's credentials become frozen, validated settings."""
+"""The config file is found; it, the environment and credentials become frozen settings, or a list of problems."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from operator import eq
 from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from larkdrop.config.problems import ENV_PREFIX, Origins, Place, describe
-from larkdrop.config.settings import SECTIONS, Settings
+from larkdrop.config.settings import SECRETS, SECTIONS, Settings
+from larkdrop.config.validate import absolute
 from larkdrop.errors import ConfigError
+
+ENV_PREFIX = "LARKDROP_"
+KEYS = frozenset((name, key) for name, section in SECTIONS.items() for key in section.model_fields)
+# Keys whose values are paths.
+PATHS = frozenset({"path", "move_to", "dir", "results"})
+PLAIN_URL = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", re.ASCII)
+
+Place = tuple[int | str, ...]  # ("watch", 0, "path")
+Key = tuple[str, ...]  # ("watch", "path")
+Origins = Mapping[Key, str]  # of each key that was set: where it came from
 
 
 def places() -> tuple[Path, ...]:
@@ -65,7 +79,7 @@ def load_with_origins(named: Path | None = None, *, signs_in: bool = True) -> tu
     file = find(named)
     base = file.parent if file else Path.cwd()
     data: dict[str, Any] = {"lark": {}}
-    origins: dict[tuple[str, ...], str] = {}
+    origins: dict[Key, str] = {}
     for source, values in ((str(file), _toml(file)), ("a systemd credential", _credentials()), *_environment()):
         _merge(data, values, origins, source)
     if isinstance(data.get("watch"), dict):  # [watch] for [[watch]]
@@ -80,7 +94,7 @@ def load_with_origins(named: Path | None = None, *, signs_in: bool = True) -> tu
             return settings, origins
     raise ConfigError(
         f"{file or 'the configuration'} has {len(problems)} problem{'' if len(problems) == 1 else 's'}",
-        problems=tuple(describe(*problem, origins, base) for problem in problems),
+        problems=tuple(_describe(*problem, origins, base) for problem in problems),
         hint=_hint(file, missing={place for place, _, why in problems if why.startswith("is missing")}),
     )
 
@@ -91,11 +105,8 @@ def _hint(file: Path | None, *, missing: set[Place]) -> str:
             f"The systemd credential {credential} is empty: put the secret into the file that the unit's "
             "LoadCredential= names, such as /etc/larkdrop/app_secret, and start the service again."
         )
-    return "`larkdrop config --example` explains every key." if file else _not_found()
-
-
-def _not_found() -> str:
-    """Where was searched in vain."""
+    if file:
+        return "`larkdrop config --example` explains every key."
     here, *_ = places()
     foreign = _is_of_another_program(here)
     note = f"; {here} is another program's, it has neither [lark] nor [[watch]]" if foreign else ""
@@ -106,14 +117,11 @@ def _toml(file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig")) if file else {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{file} is not TOML: {error}", hint="`larkdrop config --example` shows how it is written."
-        ) from error
+        hint = "`larkdrop config --example` shows how it is written."
+        raise ConfigError(f"{file} is not TOML: {error}", hint=hint) from error
     except OSError as error:
-        raise ConfigError(
-            f"the config file {file} can't be read: {error.strerror}",
-            hint="Name another with --config, or let this user read it.",
-        ) from error
+        hint = "Name another with --config, or let this user read it."
+        raise ConfigError(f"the config file {file} can't be read: {error.strerror}", hint=hint) from error
 
 
 def _credential() -> Path | None:
@@ -129,9 +137,8 @@ def _credentials() -> dict[str, Any]:
     try:
         secret = file.read_text(encoding="utf-8").strip() if file else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the credential {file} can't be read", hint="It must hold the app secret as plain text."
-        ) from error
+        hint = "It must hold the app secret as plain text."
+        raise ConfigError(f"the credential {file} can't be read", hint=hint) from error
     return {"lark": {"app_secret": secret}} if secret else {}
 
 
@@ -152,13 +159,7 @@ def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, value
 
 
-def _merge(
-    into: dict[str, Any],
-    values: dict[str, Any],
-    origins: dict[tuple[str, ...], str],
-    source: str,
-    at: tuple[str, ...] = (),
-) -> None:
+def _merge(into: dict[str, Any], values: dict[str, Any], origins: dict[Key, str], source: str, at: Key = ()) -> None:
     """Lay ``values`` over ``into``, and note in ``origins`` that each of them came from ``source``."""
     for key, value in values.items():
         if isinstance(value, dict):
@@ -180,3 +181,42 @@ def _inside_watched_folders(settings: Settings) -> Iterator[tuple[Place, Path, s
     for place, path in ours:
         if path and (watch := settings.watch_of(os.path.realpath(path))):
             yield place, path, f"must lie outside the watched folder {watch.path}"
+
+
+def _describe(place: Place, value: Any, why: str, origins: Origins, base: Path) -> str:
+    """One problem in a line; paths as they are understood, from the folder ``base``."""
+    path = tuple(str(part) for part in place if not isinstance(part, int))
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    # The variable that set this key, its table or a part of it.
+    from_variables = ((key, source) for key, source in origins.items() if source.startswith(ENV_PREFIX))
+    variable = next((source for key, source in from_variables if all(map(eq, key, path))), "")
+    if why == "unknown key":
+        key, why = _unknown(key, path, variable)
+    shown = "" if variable else _shown(path, value, base)
+    origin = f" (from {variable})" if variable and key != variable else ""
+    return f"{key}{shown}: {why}{origin}"
+
+
+def _unknown(key: str, path: tuple[str, ...], variable: str) -> tuple[str, str]:
+    """What to call an unknown key, and the nearest one that is known."""
+    why, word, known = "unknown key", path[-1], list(SECTIONS.get(path[0], Settings).model_fields)
+    if variable.upper().startswith(ENV_PREFIX + "__".join(path).upper()):
+        key, why, word = variable, "there is no setting of this name", variable
+        known = [f"{ENV_PREFIX}{section}__{name}".upper() for section, name in KEYS]
+    near = get_close_matches(word, known, 1)
+    return key, f"{why}; did you mean {near[0]}?" if near else why
+
+
+def _shown(path: tuple[str, ...], value: Any, base: Path) -> str:
+    """The value of a known key, where no secret can have been put in its place."""
+    if path not in KEYS or value is None or isinstance(value, dict | list | BaseModel):
+        return ""
+    section, key = path
+    if section == "lark":
+        is_plain = isinstance(value, int | float) or (key == "base_url" and PLAIN_URL.fullmatch(str(value)))
+        if key in SECRETS or not is_plain:
+            return ""
+    if key in PATHS and isinstance(value, str):
+        with suppress(RuntimeError, ValueError):
+            value = str(absolute(Path(value), base))
+    return f" = {str(value) if isinstance(value, Path) else value!r}"

@@ -25,6 +25,11 @@ IGNORED = (
 
 Api = Literal["image/v4", "im/v1"]
 ImageType = Literal["message", "avatar"]
+UpToAnHour = Annotated[float, Field(gt=0, le=3600)]
+
+
+def _key(default: Any, text: str, *, gt: float | None = None, ge: float | None = None, le: float | None = None) -> Any:
+    return Field(default, description=text, gt=gt, ge=ge, le=le)
 
 
 class Lark(Section):
@@ -33,36 +38,26 @@ class Lark(Section):
     model_config = ConfigDict(str_strip_whitespace=True)
     checked_to_sign_in: ClassVar[bool] = True
 
-    base_url: Url = Field(default="https://open.larksuite.com", description="Lark; Feishu is https://open.feishu.cn.")
-    api: Api = Field(default="image/v4", description='"image/v4", or "im/v1" where the older one is switched off.')
-    app_id: str = Field(default="", description="From the app's Credentials page; begins with cli_.")
-    app_secret: SecretStr = Field(
-        default=SecretStr(""),
-        description="From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential.",
+    base_url: Url = _key("https://open.larksuite.com", "Lark; Feishu is https://open.feishu.cn.")
+    api: Api = _key("image/v4", '"image/v4", or "im/v1" where the older one is switched off.')
+    app_id: str = _key("", "From the app's Credentials page; begins with cli_.")
+    app_secret: SecretStr = _key(
+        "", "From the same page. Better kept out of here: LARKDROP_LARK__APP_SECRET, or a systemd credential."
     )
-    tenant_access_token: Token = Field(
-        default=SecretStr(""),
-        description="A token instead of app_secret. It is valid for 2 hours at most: for trials only.",
+    tenant_access_token: Token = _key(
+        "", "A token instead of app_secret. It is valid for 2 hours at most: for trials only."
     )
-    connect_timeout: Annotated[float, Field(gt=0, le=600)] = Field(
-        default=10.0, description="Seconds to wait for a connection; more on bad lines."
+    connect_timeout: float = _key(10.0, "Seconds to wait for a connection; more on bad lines.", gt=0, le=600)
+    read_timeout: UpToAnHour = _key(
+        60.0, "Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent."
     )
-    read_timeout: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=60.0,
-        description="Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent.",
+    requests_per_second: int = _key(50, "Calls a second; less where other hosts share the app.", ge=1, le=10_000)
+    requests_per_minute: int = _key(1000, "Calls a minute; less where other hosts share the app.", ge=1, le=600_000)
+    calls_per_month: int = _key(
+        0, "The plan's quota, for `larkdrop status`; all apps of the tenant share it. 0: none, or not known.", ge=0
     )
-    requests_per_second: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=50, description="Calls a second; less where other hosts share the app."
-    )
-    requests_per_minute: Annotated[int, Field(ge=1, le=600_000)] = Field(
-        default=1000, description="Calls a minute; less where other hosts share the app."
-    )
-    calls_per_month: Annotated[int, Field(ge=0)] = Field(
-        default=0,
-        description="The plan's quota, for `larkdrop status`; all apps of the tenant share it. 0: none, or not known.",
-    )
-    probe_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
-        default=60.0, description="Seconds between tries while a person has to fix the set-up; less to resume sooner."
+    probe_seconds: float = _key(
+        60.0, "Seconds between tries while a person has to fix the set-up; less to resume sooner.", ge=0.1, le=86_400
     )
 
     @property
@@ -92,27 +87,20 @@ class Watch(Section):
     """One drop folder."""
 
     path: WatchedFolder = Field(description="The folder to drop pictures into.")
-    image_type: ImageType = Field(
-        default="message", description='"message" for pictures in messages, "avatar" for avatars.'
+    image_type: ImageType = _key("message", '"message" for pictures in messages, "avatar" for avatars.')
+    recursive: bool = _key(default=True, text="false to skip sub-folders.")
+    patterns: tuple[str, ...] = _key(("*",), 'Names to take (case does not matter); ["*.png"] to skip everything else.')
+    ignore: tuple[str, ...] = _key(IGNORED, "Names of files and folders to skip.")
+    observer: Literal["auto", "inotify", "polling"] = _key(
+        "auto", '"polling" where others write over a network; "auto" decides by the type of the file system.'
     )
-    recursive: bool = Field(default=True, description="false to skip sub-folders.")
-    patterns: tuple[str, ...] = Field(
-        default=("*",), description='Names to take (case does not matter); ["*.png"] to skip everything else.'
+    poll_seconds: float = _key(
+        10.0, "Seconds between scans where a folder is polled; less for a faster answer.", ge=0.1, le=86_400
     )
-    ignore: tuple[str, ...] = Field(default=IGNORED, description="Names of files and folders to skip.")
-    observer: Literal["auto", "inotify", "polling"] = Field(
-        default="auto",
-        description='"polling" where others write over a network; "auto" decides by the type of the file system.',
+    after_upload: Literal["keep", "move", "delete"] = _key(
+        "keep", '"move" or "delete" the picture once its key is safely recorded.'
     )
-    poll_seconds: Annotated[float, Field(ge=0.1, le=86_400)] = Field(
-        default=10.0, description="Seconds between scans where a folder is polled; less for a faster answer."
-    )
-    after_upload: Literal["keep", "move", "delete"] = Field(
-        default="keep", description='"move" or "delete" the picture once its key is safely recorded.'
-    )
-    move_to: FilePath | None = Field(
-        default=None, description='Where "move" puts picture and sidecar; outside every watched folder.'
-    )
+    move_to: FilePath | None = _key(None, 'Where "move" puts picture and sidecar; outside every watched folder.')
 
     @staticmethod
     def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -132,26 +120,23 @@ def _apart(watches: tuple[Watch, ...]) -> tuple[Watch, ...]:
 class Upload(Section):
     """How files become uploads."""
 
-    workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=16, description="Uploads at the same time; more only where an answer takes over 300 ms."
+    workers: int = _key(16, "Uploads at the same time; more only where an answer takes over 300 ms.", ge=1, le=256)
+    settle_seconds: Seconds = _key(
+        2.0, "Seconds a file must be quiet when its end can't be told; more for slow writers."
     )
-    settle_seconds: Seconds = Field(
-        default=2.0, description="Seconds a file must be quiet when its end can't be told; more for slow writers."
+    rescan_seconds: float = _key(
+        300.0, "Seconds between scans of every file, in case an event was lost.", ge=1, le=86_400
     )
-    rescan_seconds: Annotated[float, Field(ge=1, le=86_400)] = Field(
-        default=300.0, description="Seconds between scans of every file, in case an event was lost."
-    )
-    dedupe: bool = Field(default=True, description="false to upload the same content again for every file.")
-    backoff_initial: Annotated[float, Field(gt=0, le=3600)] = Field(
-        default=1.0,
-        description="Longest pause in seconds before the first retry; doubles with every failure. 60 times that where "
+    dedupe: bool = _key(default=True, text="false to upload the same content again for every file.")
+    backoff_initial: UpToAnHour = _key(
+        1.0,
+        "Longest pause in seconds before the first retry; doubles with every failure. 60 times that where "
         "Lark calls the request malformed.",
     )
-    backoff_max: Annotated[float, Field(gt=0, le=86_400)] = Field(
-        default=300.0,
-        description="Longest pause in seconds of all; 12 times that where Lark calls the request malformed.",
+    backoff_max: float = _key(
+        300.0, "Longest pause in seconds of all; 12 times that where Lark calls the request malformed.", gt=0, le=86_400
     )
-    drain_seconds: Seconds = Field(default=20.0, description="Seconds a stop waits for uploads in flight.")
+    drain_seconds: Seconds = _key(20.0, "Seconds a stop waits for uploads in flight.")
 
     @staticmethod
     def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -177,11 +162,9 @@ class State(Section):
 class Log(Section):
     """What is said, and where."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description='"debug" logs every step.')
-    format: Literal["auto", "json", "console"] = Field(
-        default="auto", description='"auto": coloured lines on a terminal, JSON elsewhere.'
-    )
-    results: FilePath | None = Field(default=None, description="The result log; default: results.jsonl in state.dir.")
+    level: Literal["debug", "info", "warning", "error"] = _key("info", '"debug" logs every step.')
+    format: Literal["auto", "json", "console"] = _key("auto", '"auto": coloured lines on a terminal, JSON elsewhere.')
+    results: FilePath | None = _key(None, "The result log; default: results.jsonl in state.dir.")
 
 
 class Settings(Section):

@@ -54,10 +54,10 @@ def _existing_folder(path: Path, info: ValidationInfo) -> Path:
     except OSError as error:
         if not _signs_in(info):
             return path.resolve()
-        why = f"can't be opened ({error.strerror}); let this user in, or correct the path{_private(path)}"
+        why = f"can't be opened ({error.strerror}); let this user in"
         if isinstance(error, FileNotFoundError):
-            why = f"there is no such folder; create it, or correct the path{_private(path)}"
-        raise problem(why) from error
+            why = "there is no such folder; create it"
+        raise problem(f"{why}, or correct the path{_private(path)}") from error
     if not is_folder:
         raise problem("this is not a folder")
     return path.resolve()

@@ -20,21 +20,15 @@ from larkdrop.lark.client import TOKEN_PATH, UPLOAD_PATHS
 from larkdrop.sandbox.platform import APP_ID, APP_SECRET, Edition, Platform, Refusal
 
 DOWNLOAD_PATH = "/open-apis/im/v1/images/{image_key}"
-MAX_BODY = 64 * 1024 * 1024
 
 
 class Sandbox(Platform):
     """The platform, served on 127.0.0.1 by a thread of its own; a context manager."""
 
     def __init__(
-        self,
-        port: int = 0,
-        *,
-        edition: Edition = "lark",
-        app_id: str = APP_ID,
-        app_secret: str = APP_SECRET,
+        self, port: int = 0, *, edition: Edition = "lark", app_id: str = APP_ID, app_secret: str = APP_SECRET,
         seed: int = 0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """``port`` 0 takes a free one."""
         super().__init__(edition, app_id, app_secret, seed)
         self.port = port
@@ -65,7 +59,7 @@ class Sandbox(Platform):
         self._loop.close()
 
     async def _start(self) -> None:
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post(TOKEN_PATH, self._answer_token)
         for api, path in UPLOAD_PATHS.items():
             app.router.add_post(path, partial(self._answer_upload, api))
@@ -75,8 +69,7 @@ class Sandbox(Platform):
         app.router.add_post("/sandbox/revoke", self._revoke)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
@@ -119,8 +112,7 @@ class Sandbox(Platform):
         if roll(faults.reset_after):
             _reset(request)
         self.answers[0] += 1
-        message = "ok" if api == "image/v4" else "success"
-        body = {"code": 0, "data": {"image_key": stored.image_key}, "msg": message}
+        body = {"code": 0, "data": {"image_key": stored.image_key}, "msg": "ok" if api == "image/v4" else "success"}
         if roll(faults.cut):
             _send_half(request, body)
         if roll(faults.bad_json):
@@ -172,8 +164,7 @@ async def _form(request: web.Request, api: str) -> tuple[bytes, str]:
     """The parts ``image`` and ``image_type``. Raises Refusal as the platform does."""
     if request.content_length is None or not request.content_type.startswith("multipart/"):
         raise Refusal(99992402, "field validation failed: a multipart body with a Content-Length is needed")
-    image: bytes | None = None
-    image_type = ""
+    image, image_type = None, ""
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader):
             continue
@@ -200,8 +191,7 @@ def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | Non
 
 def _reset(request: web.Request) -> NoReturn:
     """Break the connection with a TCP reset."""
-    transport = request.transport
-    if transport:
+    if transport := request.transport:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     raise asyncio.CancelledError
@@ -210,8 +200,7 @@ def _reset(request: web.Request) -> NoReturn:
 def _send_half(request: web.Request, body: dict[str, Any]) -> NoReturn:
     """Send half of an answer and close the connection."""
     text = json.dumps(body).encode()
-    transport = request.transport
-    if transport:
+    if transport := request.transport:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
         transport.write(head.encode() + text[: len(text) // 2])
         transport.close()

@@ -105,9 +105,8 @@ def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:
 def _clock(ahead: float) -> Finding:
     """``ahead`` is in seconds, of Lark's clock."""
     hint = "" if abs(ahead) < CLOCK_OFF else "Set this machine's clock; let it follow a time server."
-    return Finding(
-        "clock", ok=not hint, says=f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Lark's", hint=hint
-    )
+    says = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Lark's"
+    return Finding("clock", ok=not hint, says=says, hint=hint)
 
 
 def _upload(client: Client, lark: Lark, *, pixel: bool) -> Finding:

@@ -1,4 +1,4 @@
-"""A Unix socket in the state folder, by which commands ask the running daemon.
+"""A Unix socket by which commands ask the running daemon, and its answers; without one, they answer themselves.
 
 One line of JSON each way: ``{"ask": "explain", "paths": […]}``, and the answer, ``{"error": …}`` where there is none.
 Who may open the state folder may ask.
@@ -12,12 +12,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import structlog
 
+from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
+from larkdrop.records.index import Index
+from larkdrop.service.explain import explain
+from larkdrop.service.parts import Parts
+from larkdrop.service.retry import retry
+from larkdrop.service.status import status
 
 NAME = "control"
 # Seconds to wait for the other side.
@@ -98,17 +105,27 @@ def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except PermissionError as error:
-            raise NotAvailable(
-                f"the state folder {state_dir} can't be opened",
-                hint="Run it as larkdrop's user, as one of its group, or as root.",
-            ) from error
+            hint = "Run it as larkdrop's user, as one of its group, or as root."
+            raise NotAvailable(f"the state folder {state_dir} can't be opened", hint=hint) from error
         except (OSError, ValueError) as error:
-            raise NotAvailable(
-                f"the running larkdrop did not answer ({type(error).__name__})", hint="Check its log; restart it."
-            ) from error
+            message = f"the running larkdrop did not answer ({type(error).__name__})"
+            raise NotAvailable(message, hint="Check its log; restart it.") from error
     if isinstance(answer, dict) and "error" in answer:
         raise NotAvailable(f"the running larkdrop could not answer: {answer['error']}", hint="Check its log.")
     return answer
+
+
+def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts | None) -> Any:
+    """The answer as JSON, by what is ``live``; without a daemon, from the folders and the key cache only."""
+    with Index(settings.key_cache) as index:
+        match question:
+            case "status":
+                return status(settings, index, live)
+            case "explain":
+                return [asdict(one) for one in explain(paths, settings, index, live)]
+            case "retry":
+                return [asdict(one) for one in retry(paths, settings, index, live)]
+    raise ValueError(f"there is no question {question!r}")
 
 
 def _unix_socket() -> socket.socket:
@@ -130,11 +147,5 @@ def _send(connection: socket.socket, message: Any) -> None:
 
 
 def _receive(connection: socket.socket) -> bytes:
-    """Read up to the end of the line."""
-    line = bytearray()
-    while not line.endswith(b"\n") and len(line) < MAX_LINE:
-        received = connection.recv(65_536)
-        if not received:
-            break
-        line += received
-    return bytes(line)
+    with connection.makefile("rb") as lines:
+        return lines.readline(MAX_LINE)

@@ -8,10 +8,9 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -20,8 +19,8 @@ from larkdrop.errors import ConfigError
 from larkdrop.folder.watch import Watcher
 from larkdrop.pipeline.intake import FOLDERS, RESCAN
 from larkdrop.service import once as once_run
-from larkdrop.service import questions, status
-from larkdrop.service.control import Control
+from larkdrop.service import status
+from larkdrop.service.control import Control, answer
 from larkdrop.service.liveness import Liveness
 from larkdrop.service.parts import build
 from larkdrop.service.signals import Signals
@@ -46,7 +45,7 @@ class Service:
         self._parts = build(settings)
         self._watcher = Watcher(settings.watch, self._parts.intake)
         self._liveness = Liveness(self._parts, self._watcher)
-        self._control = Control(settings.state.dir, self._answer)
+        self._control = Control(settings.state.dir, partial(answer, settings=settings, live=self._parts))
         self._state = StateFolder(settings.state.dir)
         self._state_gone = False
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -68,11 +67,8 @@ class Service:
                 stack.enter_context(self._parts.results)
             except (OSError, sqlite3.Error) as error:
                 problem = f"{self._settings.state.dir}, {self._settings.results}: {error}"
-                raise ConfigError(
-                    "key cache or result log can't be opened",
-                    problems=(problem,),
-                    hint="Let larkdrop's user write there, or set state.dir and log.results to where it can.",
-                ) from error
+                hint = "Let larkdrop's user write there, or set state.dir and log.results to where it can."
+                raise ConfigError("key cache or result log can't be opened", problems=(problem,), hint=hint) from error
             if not once:
                 stack.enter_context(self._watcher)
             stack.enter_context(self._control)
@@ -96,12 +92,9 @@ class Service:
 
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
-        for name, run in (
-            (RESCAN, self._parts.intake.run),
-            (FOLDERS, self._parts.intake.run_folders),
-            ("settle", self._parts.settle.run),
-        ):
-            self._threads += [_start(name, run)]
+        intake = self._parts.intake
+        self._threads += [_start(RESCAN, intake.run), _start(FOLDERS, intake.run_folders)]
+        self._threads += [_start("settle", self._parts.settle.run)]
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():
@@ -112,7 +105,7 @@ class Service:
             self._recording += [_start(f"recorder-{number}", partial(self._parts.recorder.run, watch))]
         for number in range(self._settings.upload.workers):
             self._threads += [_start(f"worker-{number}", self._parts.worker.run)]
-        self._parts.intake.rescan()
+        intake.rescan()
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
         self._systemd.status(status.one_line(self._parts))
         self._systemd.ready()
@@ -139,14 +132,14 @@ class Service:
     def _stop_asked(self, seconds: float) -> bool:
         """Wait for a signal, and do what SIGHUP asks."""
         got = self._signals.wait(seconds)
-        if got and got is not signal.SIGHUP:
-            self._log.info("stopping", signal=got.name)
-            return True
-        if got:
+        if got is signal.SIGHUP:
             self._log.info("reload", doing="rescan and probe")
             self._parts.intake.rescan()
             self._parts.pace.probe_now()
             self._parts.queue.retry_now()
+        elif got:
+            self._log.info("stopping", signal=got.name)
+            return True
         return False
 
     def _sign_in(self) -> None:
@@ -157,9 +150,7 @@ class Service:
     def _tell_alive(self) -> None:
         """Feed systemd's watchdog, but not while a part is stuck."""
         limit = self._systemd.watchdog_seconds
-        if not limit:
-            return
-        if stuck := self._liveness.stuck(limit, [*self._threads, *self._recording]):
+        if limit and (stuck := self._liveness.stuck(limit, [*self._threads, *self._recording])):
             hint = "systemd restarts larkdrop; what was in flight is uploaded then."
             self._log.error("stuck", parts=stuck, seconds=limit, hint=hint)
         else:
@@ -190,10 +181,6 @@ class Service:
         )  # fmt: skip
         return False
 
-    def _answer(self, question: str, paths: Sequence[str]) -> Any:
-        """Answer a command that asks through the control socket."""
-        return questions.answer(question, paths, self._settings, self._parts)
-
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
         self._systemd.stopping()
@@ -203,8 +190,7 @@ class Service:
         self._join(self._threads, deadline)
         self._parts.recorder.stop()
         self._join(self._recording, deadline)
-        working = self._parts.queue.counts().working
-        if working:
+        if working := self._parts.queue.counts().working:
             self._log.warning("drain_ended", unfinished=working, hint="They are uploaded after the next start.")
         self._log.info("stopped")
 

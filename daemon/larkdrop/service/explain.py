@@ -6,12 +6,15 @@ What decides here is what decides for the worker: the rules stand in ``folder`` 
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from larkdrop.config.settings import Settings, Watch
 from larkdrop.errors import PictureFault
-from larkdrop.folder.drop import Drop
+from larkdrop.folder import sidecar
+from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import quiet_for, quiet_needed
@@ -20,11 +23,22 @@ from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.queue import Place
 from larkdrop.records.index import File, Index
 from larkdrop.records.record import Record
-from larkdrop.service.answer import Answer, not_watched, skipped, skipped_folder, unreadable
-from larkdrop.service.file_now import FileNow, file_now
+from larkdrop.service.keys import FileNow, file_now
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import NOTICEABLE, needs_person, rejected_files, status
 from larkdrop.service.texts import counted, duration, local_time, upcoming
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Why a file is or isn't uploaded: ``state`` in one word, ``says`` in a sentence, ``hint`` what one could do."""
+
+    path: str
+    state: str
+    says: str
+    hint: str = ""
+    image_key: str = ""
+    same_as: tuple[str, ...] = ()  # other paths with the same content
 
 
 def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts | None) -> Iterator[Answer]:
@@ -49,7 +63,6 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts 
 
 
 def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> Answer:
-    """Why one file is or isn't uploaded."""
     watch = settings.watch_of(path)
     if watch and (answer := skipped(watch, path) or (_in_hand(path, live) if live else None)):
         return answer
@@ -72,7 +85,6 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
 
 
 def _folder(path: str, settings: Settings, index: Index) -> Answer:
-    """What is in a folder."""
     watch = settings.watch_of(path)
     uploaded = sum(1 for _ in index.files(below=path, status="uploaded"))
     if watch is None:
@@ -131,14 +143,12 @@ def _in_line(path: str, place: Place, live: Parts) -> Answer:
 
 
 def _recorded(path: str, record: Record, known: File | None, index: Index) -> Answer:
-    """What the record beside a file says."""
     if record.status == "rejected":
         hint = record.error_hint or "Correct or replace the file; larkdrop then takes it again."
         return Answer(path, "rejected", f"It was rejected: {record.error_message}.", hint)
     same = tuple(index.same_content(known)) if known else ()
-    says = f"It was uploaded at {record.at}: {record.image_key}."
-    if same:
-        says += f" The same content: {', '.join(same)}."
+    also = f" The same content: {', '.join(same)}." if same else ""
+    says = f"It was uploaded at {record.at}: {record.image_key}.{also}"
     return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
 
 
@@ -154,19 +164,12 @@ def _uploaded_without_sidecar(path: str, watch: Watch | None, known: File, now: 
 
 def _gone(path: str, known: File | None) -> Answer:
     """What became of a file that is not there, as far as the key cache knows."""
-    if known is None or os.path.lexists(path):
-        there = os.path.lexists(path)
-        says = "It is not a regular file, or a link leads to it." if there else "There is no such file."
-        return Answer(path, "missing", says)
-    match known.place:
-        case None:
-            where = "It is gone"
-        case "":
-            where = "It was deleted"
-        case place if place == path:
-            where = f"It was moved here from {known.path}, and is gone"
-        case place:
-            where = f"It was moved to {place}"
+    if os.path.lexists(path):
+        return Answer(path, "missing", "It is not a regular file, or a link leads to it.")
+    if known is None:
+        return Answer(path, "missing", "There is no such file.")
+    places = {None: "It is gone", "": "It was deleted", path: f"It was moved here from {known.path}, and is gone"}
+    where = places.get(known.place, f"It was moved to {known.place}")
     if known.status == "rejected":
         return Answer(path, "missing", f"{where}; it had been rejected: {known.error}.")
     return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.", image_key=known.image_key)
@@ -192,3 +195,52 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, 
 
 def _held(hold: Hold) -> str:
     return f"larkdrop is held: {hold.reason}, since {local_time(hold.since):%Y-%m-%d %H:%M:%S}"
+
+
+def not_watched(path: str, settings: Settings) -> Answer:
+    """What is said of a path that no watched folder holds."""
+    folders = ", ".join(str(watch.path) for watch in settings.watch)
+    return Answer(path, "outside", "It is not in a watched folder.", f"Watched: {folders}.")
+
+
+def skipped(watch: Watch, path: str) -> Answer | None:
+    """Why a file is not taken at all, by its name or by the folders on the way; None for one that is."""
+    if belongs(watch, path):
+        return None
+    folder, name = os.path.split(path)
+    if answer := skipped_folder(watch, folder, path):
+        return answer
+    if pattern := ignored_by(watch, name):
+        return _ignored(path, name, pattern)
+    if sidecar.is_ours(name):
+        says = "It is a sidecar, which larkdrop itself writes, or has the name of one."
+        return Answer(path, "ignored", says, "Ask about the picture beside it; if this is a picture, rename it.")
+    wanted = ", ".join(map(repr, watch.patterns))
+    return Answer(path, "ignored", f"Its name matches none of the patterns {wanted}.", "See patterns in the config.")
+
+
+def skipped_folder(watch: Watch, folder: str, path: str) -> Answer | None:
+    """Why nothing is taken from a folder, and so not ``path``."""
+    if folder == str(watch.path):
+        return None
+    if not watch.recursive:
+        return Answer(path, "ignored", f"{watch.path} is watched without its sub-folders.", "Set recursive = true.")
+    for part in os.path.relpath(folder, watch.path).split("/"):
+        if pattern := ignored_by(watch, part):
+            return _ignored(path, part, pattern)
+    return None
+
+
+def _ignored(path: str, part: str, pattern: str) -> Answer:
+    return Answer(path, "ignored", f"{part} is ignored, by the pattern {pattern!r}.", "See ignore in the config.")
+
+
+def unreadable(path: str, error: OSError, verb: str, live: Parts | None) -> Answer:
+    """Who can't read a file or list a folder, and what to do."""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    barrier = next((str(one) for one in reversed(Path(path).parents) if not os.access(one, os.X_OK)), "")
+    cure = f"{user} enter {barrier}" if barrier else f"{user} {verb} it"
+    who, hint = "larkdrop", f"Let {cure}; every rescan tries again."
+    if live is None:
+        who, hint = "This command", f"Ask while larkdrop is running, or as larkdrop's user; or let {cure}."
+    return Answer(path, "unreadable", f"{who}, as the user {user}, can't {verb} it: {error.strerror}.", hint)

@@ -1,4 +1,4 @@
-"""Which keys a person means: by folder, file, or pattern of names."""
+"""A file as it is now, and which keys a person means: by folder, file, or pattern of names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,38 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from larkdrop.config.settings import Settings
-from larkdrop.folder.picture import Changed, NotAFile
+from larkdrop.config.settings import Settings, Watch
+from larkdrop.folder import picture, sidecar
+from larkdrop.folder.picture import Changed, NotAFile, Picture
+from larkdrop.lark import accepted_images
 from larkdrop.records.index import File, Index
-from larkdrop.service.file_now import file_now
+from larkdrop.records.record import Record
+
+
+@dataclass(frozen=True)
+class FileNow:
+    """What was found at a path."""
+
+    record: Record | None  # the one beside it, where it is about this content
+    read: Picture | None  # None where two stats prove the record
+    changed: bool = False  # the record beside it is about other content
+    name_taken: bool = False  # a file that larkdrop did not write has the sidecar's name
+
+
+def file_now(path: str, watch: Watch | None) -> FileNow:
+    """The file at an absolute path. Raises NotAFile, Changed, OSError."""
+    with picture.parent_of(str(watch.path) if watch else os.path.dirname(path), path) as (folder, name):
+        _, proven = sidecar.look(folder, name, picture.stamp(folder, name))
+        if proven:
+            return FileNow(proven, None)
+        read = picture.read(folder, name, accepted_images.MAX_BYTES)
+        try:
+            record = sidecar.read(folder, name)
+        except sidecar.Foreign:
+            return FileNow(None, read, name_taken=True)
+    if record and record.speaks_of(name, read.sha256, read.stamp.size):
+        return FileNow(record, read)
+    return FileNow(None, read, changed=record is not None)
 
 
 @dataclass(frozen=True)

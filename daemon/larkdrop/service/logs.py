@@ -11,7 +11,7 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from larkdrop.service.systemd import PRIORITIES, to_journal
 from larkdrop.service.texts import printable
@@ -23,18 +23,12 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     """Log from ``level`` on to standard error; ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
     terminal = os.isatty(2)
     console = form == "console" or (form == "auto" and terminal)
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        _tidy,
-    ]
+    processors: list[Processor] = [structlog.processors.add_log_level, _tidy]
     if not to_journal():
         processors += [structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)]
     if console:
-        processors += [
-            *([] if level == "debug" else [_brief]),
-            _printable,
-            structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False, pad_event_to=16),
-        ]
+        processors += [_printable] if level == "debug" else [_brief, _printable]
+        processors += [structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False, pad_event_to=16)]
     else:
         processors += [structlog.processors.JSONRenderer(ensure_ascii=True)]
     if to_journal():

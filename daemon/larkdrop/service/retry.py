@@ -12,7 +12,7 @@ from larkdrop.folder import picture, sidecar
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import NotAFile
 from larkdrop.records.index import Index
-from larkdrop.service.answer import Answer, not_watched, skipped, unreadable
+from larkdrop.service.explain import Answer, not_watched, skipped, unreadable
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import rejected_files
 

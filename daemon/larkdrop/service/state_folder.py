@@ -28,21 +28,16 @@ class StateFolder:
             self._lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             problem = f"state.dir = {str(self._path)!r}: {error.strerror}"
-            hint = writable(str(self._path)) if error.errno == errno.EROFS else "Let larkdrop's user write there"
-            raise ConfigError(
-                "the state folder can't be used",
-                problems=(problem,),
-                hint=f"{hint}, or set state.dir to another folder.",
-            ) from error
+            cure = writable(str(self._path)) if error.errno == errno.EROFS else "Let larkdrop's user write there"
+            hint = f"{cure}, or set state.dir to another folder."
+            raise ConfigError("the state folder can't be used", problems=(problem,), hint=hint) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
-            raise StateInUse(
-                f"another larkdrop{f' (process {holder})' if holder else ''} uses the state folder {self._path}",
-                hint="Stop it, or give this one its own state.dir.",
-            ) from error
+            message = f"another larkdrop{f' (process {holder})' if holder else ''} uses the state folder {self._path}"
+            raise StateInUse(message, hint="Stop it, or give this one its own state.dir.") from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         return self

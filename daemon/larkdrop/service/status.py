@@ -30,8 +30,7 @@ def status(settings: Settings, index: Index, live: Parts | None) -> dict[str, An
     last = rejected[-1] if rejected else None
     today, minutes = datetime.now().astimezone(), (1, 5, 15)
     finished = index.outcomes_since(*(today - timedelta(minutes=span) for span in minutes))
-    shown = _live_facts(live) if live else dict(NOT_RUNNING)
-    shown |= {
+    shown = (_live_facts(live) if live else NOT_RUNNING) | {
         "folders": _folders(settings, index, rejected, live),
         "calls": {
             "today": index.uploads_since(f"{today:%Y-%m-%d}"),
@@ -42,7 +41,7 @@ def status(settings: Settings, index: Index, live: Parts | None) -> dict[str, An
         "last_rejected": {"path": last.path, "at": last.at, "reason": last.error} if last else None,
     }
     shown["needs"] = list(_needs(shown))
-    shown["remarks"] = [*_rejected_remark(len(rejected)), *(_rate_limit_remark(live) if live else ())]
+    shown["remarks"] = list(_remarks(len(rejected), live))
     shown["well"] = not shown["needs"]
     return shown
 
@@ -92,15 +91,13 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
         yield f"larkdrop can't {troubles[0]}{more}; `larkdrop explain` and the log say why."
 
 
-def _rejected_remark(rejected: int) -> Iterator[str]:
-    """What is worth knowing and keeps nothing else from being uploaded, a sentence each."""
+def _remarks(rejected: int, live: Parts | None) -> Iterator[str]:
+    """What is worth knowing and needs nobody, a sentence each."""
     if rejected:
         were = "was" if rejected == 1 else "were"
         yield f"{counted(rejected, 'file')} {were} rejected; `larkdrop status --rejected` says why."
-
-
-def _rate_limit_remark(live: Parts) -> Iterator[str]:
-    """That pictures wait for the rate limits, for how long, and whether more come in than Lark takes."""
+    if live is None:
+        return
     counts, late = live.queue.counts(), live.queue.late
     waiting = counts.fresh + counts.backlog
     seconds, why = live.pace.limited(waiting)
