@@ -117,8 +117,8 @@ def _in_hand(path: str, live: Parts) -> Answer | None:
         return Answer(path, "settling", says)
     if place.where == "working":
         return Answer(path, "uploading", "It is being uploaded now.")
-    if place.job.outcome:
-        record, due = place.job.outcome.record, upcoming(place.job.due)
+    if outcome := place.job.outcome:
+        record, due = outcome.record, upcoming(place.job.due)
         key = f": {record.image_key}" if record.image_key else ""
         says = f"It is {record.status}{key}, but that could not be recorded. The next try is {due}."
         return Answer(path, record.status, says, image_key=record.image_key)
@@ -128,11 +128,11 @@ def _in_hand(path: str, live: Parts) -> Answer | None:
 
 
 def _in_backoff(path: str, place: Place) -> Answer:
-    job = place.job
+    job, fault = place.job, place.job.fault
     times = "once" if job.failures == 1 else f"{job.failures} times in a row"
-    reason = f": {job.fault}" if job.fault else ""
+    reason = f": {fault}" if fault else ""
     says = f"It failed {times}{reason}. The next try is {upcoming(job.due)}."
-    return Answer(path, "backoff", says, job.fault.hint if job.fault else "")
+    return Answer(path, "backoff", says, fault.hint if fault else "")
 
 
 def _in_line(path: str, place: Place, live: Parts) -> Answer:

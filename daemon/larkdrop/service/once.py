@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault
-from larkdrop.pipeline.job import Job, Step
+from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import needs_person
 
@@ -43,8 +43,10 @@ def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
         yield {"files": files, "reason": f"uploads are held: {hold.reason}", "hint": hold.reason.hint}
         return
     for job in live.queue.jobs():
-        hint = job.fault.hint if job.fault else "The log says what can't be written."
-        yield {"path": job.path, "reason": _reason(job), "hint": hint}
+        fault, outcome = job.fault, job.outcome
+        hint = fault.hint if fault else "The log says what can't be written."
+        reason = _not_recorded(job, outcome) if outcome else str(fault or "its turn did not come")
+        yield {"path": job.path, "reason": reason, "hint": hint}
 
 
 def _needs_a_person(job: Job, live: Parts) -> bool:
@@ -56,8 +58,6 @@ def _needs_a_person(job: Job, live: Parts) -> bool:
     return job.failures > 0 and job.outcome is not None
 
 
-def _reason(job: Job) -> str:
-    if job.outcome is None:
-        return str(job.fault) if job.fault else "its turn did not come"
+def _not_recorded(job: Job, outcome: Outcome) -> str:
     cleared = "deleted" if job.watch.after_upload == "delete" else "moved"
-    return NOT_RECORDED.get(min(job.outcome.left, default=Step.AFTER_UPLOAD), f"it can't be {cleared} after the upload")
+    return NOT_RECORDED.get(min(outcome.left, default=Step.AFTER_UPLOAD), f"it can't be {cleared} after the upload")
