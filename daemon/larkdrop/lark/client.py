@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -46,14 +46,11 @@ class Uploaded:
 
 @dataclass
 class Token:
-    """A tenant_access_token; times in monotonic seconds. Its value never shows in a ``repr``."""
+    """A tenant_access_token; times in monotonic seconds."""
 
-    value: str
+    value: str = field(repr=False)
     renew_at: float
     ends_at: float
-
-    def __repr__(self) -> str:
-        return "Token(…)"
 
 
 class Client:
@@ -167,7 +164,7 @@ class Client:
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Raises every other answer as a fault."""
         self.contact.called()
-        answered = self._transport.post(path, body, headers)
+        answered = self._transport.call("POST", path, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
             answer = json.loads(answered.text)

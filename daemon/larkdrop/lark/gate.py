@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from larkdrop.errors import LarkdropError, SetupFault, Throttled
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 
 # Pictures in a row whose first call fails that count as an outage.
 OUTAGE = 5
