@@ -15,20 +15,18 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from larkdrop.lark.sliding_window import MARGIN, SlidingWindow
-
 # Seconds for which a number of calls that passed proves that the platform accepts as many.
 PROOF = 10.0
 # Seconds without a throttle before a learned limit is raised; at most the longest, however often it is confirmed.
 PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
 
 
-class LearningWindow(SlidingWindow):
-    """A window whose limit is lowered and raised."""
+class Learning:
+    """Lowers and raises a ``limit`` of calls in ``length`` seconds."""
 
     def __init__(self, limit: int, length: float) -> None:
-        super().__init__(limit, length)
-        self._configured = limit
+        self.limit = self._configured = limit
+        self._length = length
         self._patience = PATIENCE
         self._throttled_until = -math.inf
         self._raise_at = math.inf
@@ -41,7 +39,7 @@ class LearningWindow(SlidingWindow):
         together = now < self._throttled_until  # one throttle that hit several calls in flight
         self._throttled_until = max(self._throttled_until, until)
         before = list(passed)[: bisect_right(passed, at)]
-        *counts, count = _counts([*before, at], self.length - MARGIN)
+        *counts, count = _counts([*before, at], self._length)
         proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
             self.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf

@@ -18,12 +18,18 @@ Source of the limits: the platform's page *Rate limits* (per API, app and tenant
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
-from larkdrop.lark.learning import LearningWindow
-from larkdrop.lark.sliding_window import MARGIN
+from larkdrop.lark.learning import Learning
 
+# A call's way to the platform varies: windows a little longer than the platform's keep late arrivals apart.
+MARGIN = 0.05
+# The even rate is computed from this many calls at most.
+SAMPLE = 250
 # Of so many places, one is reserved for fresh drops. A minute needs fewer, since places become free all the time.
 RESERVED_OF_SECOND, RESERVED_OF_MINUTE = 20, 200
 # The part of a minute's calls that may go as fast as the second allows.
@@ -43,6 +49,54 @@ class Ticket:
     spent: bool = False  # the call was made, and its outcome reported
     moved: float = 0.0  # seconds by which it moved on when the next call is due at the even rate
     moved_fresh: float = 0.0  # the same of fresh drops
+
+
+class SlidingWindow:
+    """At most ``limit`` calls in any ``length`` seconds; ``calls`` holds when they went, in order."""
+
+    def __init__(self, limit: int, length: float) -> None:
+        self.learning = Learning(limit, length)
+        self.length = length + MARGIN
+        self.calls: deque[float] = deque()
+
+    @property
+    def limit(self) -> int:
+        """As configured, or lower where a lower one was learned."""
+        return self.learning.limit
+
+    def expire(self, now: float) -> None:
+        """Forget calls that are too long ago to count."""
+        while self.calls and self.calls[0] <= now - self.length:
+            self.calls.popleft()
+
+    def delay(self, now: float, reserve: int = 0) -> float:
+        """Seconds until there is room for one more call while ``reserve`` places stay free."""
+        self.expire(now)
+        over = len(self.calls) - max(1, self.limit - reserve)
+        return 0.0 if over < 0 else self.calls[over] + self.length - now
+
+    def even_interval(self, now: float, reserve: int) -> float:
+        """Seconds between calls at the highest even rate that can be kept up for the length of the window.
+
+        Before a call expires there is room for as many calls as there are places free now, and as expire before it.
+        The call that leaves the least room sets the rate.
+        """
+        free, end = max(1, self.limit - reserve) - len(self.calls), self.length - now
+        sample = islice(enumerate(self.calls), None, None, 1 + len(self.calls) // SAMPLE)
+        return max((at + end) / (free + earlier + 1) for earlier, at in sample)
+
+    def drop(self, at: float) -> bool:
+        """Forget the call that went at ``at``. False where that is too long ago to count."""
+        place = bisect_left(self.calls, at)
+        if place == len(self.calls) or self.calls[place] != at:
+            return False
+        del self.calls[place]
+        return True
+
+    def postpone(self, at: float, seconds: float) -> None:
+        """Count the call that went at ``at`` as if it had gone ``seconds`` later."""
+        if self.drop(at):
+            insort(self.calls, at + seconds)
 
 
 class RateWindows(Protocol):
@@ -75,8 +129,8 @@ class LocalWindows(RateWindows):
     """Counts the calls of this process."""
 
     def __init__(self, per_second: int, per_minute: int) -> None:
-        self._second = LearningWindow(per_second, 1)
-        self._minute = LearningWindow(per_minute, 60)
+        self._second = SlidingWindow(per_second, 1)
+        self._minute = SlidingWindow(per_minute, 60)
         self._due = -math.inf  # when the last call was due at the even rate
         self._due_fresh = -math.inf  # the same of fresh drops
         self._fastest = math.inf  # seconds from ticket to answer, of the fastest call of late
@@ -86,8 +140,8 @@ class LocalWindows(RateWindows):
         return self._second.limit, self._minute.limit
 
     def delay(self, now: float, *, fresh: bool) -> float:
-        self._second.relearn(now)
-        self._minute.relearn(now)
+        self._second.learning.relearn(now)
+        self._minute.learning.relearn(now)
         reserve = 0 if fresh else self._second.limit // RESERVED_OF_SECOND
         return max(0.0, self._second.delay(now, reserve), self._next_due(now, fresh=fresh) - now)
 
@@ -118,7 +172,7 @@ class LocalWindows(RateWindows):
         self._drop(ticket)
         # A short wait was the second's limit, a longer one the minute's.
         window = self._second if retry_after <= 2 * self._second.length else self._minute
-        window.throttled(ticket.at, self._minute.calls, now, now + retry_after)
+        window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
 
     def is_minute_used_up(self, now: float) -> bool:
         return self._minute.delay(now) > 0

@@ -44,7 +44,6 @@ CREATE INDEX IF NOT EXISTS outcomes_place ON outcomes (place) WHERE place > x'';
 CREATE INDEX IF NOT EXISTS outcomes_at ON outcomes (at);
 CREATE INDEX IF NOT EXISTS outcomes_rejected ON outcomes (path) WHERE status = 'rejected';
 """
-PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
 # The first schema had a table "files" with one row a path.
 MIGRATE = """
 BEGIN IMMEDIATE;
@@ -53,6 +52,7 @@ INSERT OR IGNORE INTO outcomes (path, watch, status, at, image_key, sha256, size
 DROP TABLE files;
 COMMIT;
 """
+PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
 PUT_OUTCOME = "INSERT OR REPLACE INTO outcomes VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)"
 PUT_PLACE = (
     "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
@@ -161,7 +161,8 @@ class KeyCache:
             used = door.db
             try:
                 if used:
-                    return _do(used, action)
+                    with used:
+                        return action(used)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
@@ -169,7 +170,10 @@ class KeyCache:
             if self._in_use and door.db is used:  # damaged, or could not be opened anew the last time
                 self._close()
                 self._open()
-            return _do(door.db, action)
+            if door.db is None:
+                raise sqlite3.ProgrammingError("the key cache is not open")
+            with door.db:
+                return action(door.db)
 
     def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
@@ -218,13 +222,6 @@ class KeyCache:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return aside
-
-
-def _do(db: sqlite3.Connection | None, action: Callable[[sqlite3.Connection], T]) -> T:
-    if db is None:
-        raise sqlite3.ProgrammingError("the key cache is not open")
-    with db:
-        return action(db)
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
