@@ -105,7 +105,6 @@ class KeyCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._log = structlog.get_logger()
         self._looks, self._writes = _Door(), _Door()
         self._in_use = False
         self._file: os.stat_result | None = None  # as it was opened
@@ -142,10 +141,9 @@ class KeyCache:
         keys = [
             (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
         ]
-        rows = [_row(one) for one in outcomes]
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany(PUT_OUTCOME, rows)
+            db.executemany(PUT_OUTCOME, map(_row, outcomes))
             if keys:
                 db.executemany(PUT_KEY, keys)
                 db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
@@ -183,13 +181,10 @@ class KeyCache:
             if not _is_damage(error):
                 raise
             aside = self._put_aside()
-            self._log.error(
-                "key_cache_damaged",
-                path=str(self.path),
-                reason=str(error),
-                set_aside=str(aside),
+            structlog.get_logger().error(
+                "key_cache_damaged", path=str(self.path), reason=str(error), set_aside=str(aside),
                 hint="A new one was begun; files that have a sidecar stay as they are.",
-            )
+            )  # fmt: skip
             self._writes.db = self._connect()
         self._looks.db = self._connect()
         self._file = os.stat(self.path)
@@ -225,12 +220,9 @@ class KeyCache:
 
 
 def _row(outcome: Outcome) -> tuple[object, ...]:
-    record = outcome.record
-    path, watch = os.fsencode(outcome.path), os.fsencode(outcome.watch)
-    return (
-        path, watch, record.status, record.at, record.image_key, record.sha256, record.size, record.reused,
-        record.error_message or None,
-    )  # fmt: skip
+    path, watch, record = os.fsencode(outcome.path), os.fsencode(outcome.watch), outcome.record
+    told = (record.status, record.at, record.image_key, record.sha256, record.size, record.reused)
+    return (path, watch, *told, record.error_message or None)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -36,7 +36,6 @@ class ResultLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._log = structlog.get_logger()
         self._lock = threading.Lock()
         self._file = -1
         self._sound: int | None = None  # where lines end that failed to be added, and are to be removed
@@ -113,7 +112,7 @@ class ResultLog:
             else:
                 os.ftruncate(file, 0)
         os.fdatasync(file)
-        self._log.warning(
+        structlog.get_logger().warning(
             "result_log_repaired", path=str(self.path), bytes=sum(map(ne, found, right)) if right else size,
             hint="The power failed or the disk was full while outcomes were added; they are added again.",
         )  # fmt: skip
