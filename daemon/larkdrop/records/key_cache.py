@@ -105,6 +105,7 @@ class KeyCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = structlog.get_logger()
         self._looks, self._writes = _Door(), _Door()
         self._in_use = False
         self._file: os.stat_result | None = None  # as it was opened
@@ -181,7 +182,7 @@ class KeyCache:
             if not _is_damage(error):
                 raise
             aside = self._put_aside()
-            structlog.get_logger().error(
+            self._log.error(
                 "key_cache_damaged", path=str(self.path), reason=str(error), set_aside=str(aside),
                 hint="A new one was begun; files that have a sidecar stay as they are.",
             )  # fmt: skip
