@@ -7,7 +7,7 @@ from itertools import count
 
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault, Throttled
 from larkdrop.lark.gate import OUTAGE, Gate
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 
 NO_ANSWER = MomentFault("no answer")
 BOT_OFF = SetupFault("bot is off", code=234007)

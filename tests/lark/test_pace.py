@@ -7,7 +7,7 @@ from itertools import count
 from larkdrop.errors import MomentFault, SetupFault, Throttled
 from larkdrop.lark.gate import OUTAGE
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 from tests.pipeline.simulation import Clock
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from larkdrop.lark.ticket import Ticket
-from larkdrop.lark.windows import LocalWindows
+from larkdrop.lark.windows import LocalWindows, Ticket
 
 
 def most_in(times: list[float], length: float) -> int:

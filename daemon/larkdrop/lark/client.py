@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -46,14 +46,11 @@ class Uploaded:
 
 @dataclass
 class Token:
-    """A tenant_access_token; times in monotonic seconds. Its value never shows in a ``repr``."""
+    """A tenant_access_token; times in monotonic seconds."""
 
-    value: str
+    value: str = field(repr=False)
     renew_at: float
     ends_at: float
-
-    def __repr__(self) -> str:
-        return "Token(…)"
 
 
 class Client:
@@ -118,8 +115,7 @@ class Client:
             if not self._fixed:
                 token.renew_at = token.ends_at = -math.inf  # so the next call fetches another
             raise
-        data = answer.get("data")
-        key = data.get("image_key") if isinstance(data, dict) else None
+        key = _object(answer.get("data")).get("image_key")
         if not isinstance(key, str) or not key:
             raise MomentFault("Lark's answer holds no image_key", log_id=log_id)
         return Uploaded(key, log_id)
@@ -135,20 +131,15 @@ class Client:
                 raise MomentFault("another call for a token is still not answered")
             return token
         try:
-            return self._renewed()
-        finally:
-            self._renewing.release()
-
-    def _renewed(self) -> Token:
-        token, now = self._token, self._clock()
-        if now < token.renew_at:  # another thread was faster
-            return token
-        try:
-            self._token = self._fetch_token()
+            token, now = self._token, self._clock()
+            if now >= token.renew_at:  # no other thread was faster
+                self._token = self._fetch_token()
         except MomentFault:
             if now >= token.ends_at:
                 raise
             token.renew_at = now + RENEW_AGAIN
+        finally:
+            self._renewing.release()
         return self._token
 
     def _fetch_token(self) -> Token:
@@ -167,15 +158,13 @@ class Client:
     ) -> tuple[dict[str, Any], str]:
         """One call: the JSON object of an answer with code 0, and its log id. Raises every other answer as a fault."""
         self.contact.called()
-        answered = self._transport.post(path, body, headers)
+        answered = self._transport.call("POST", path, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
-            answer = json.loads(answered.text)
+            answer = _object(json.loads(answered.text))
         except ValueError:
-            answer = None
-        answer = answer if isinstance(answer, dict) else {}
-        error = answer.get("error")
-        error = error if isinstance(error, dict) else {}
+            answer = {}
+        error = _object(answer.get("error"))
         log_id = _log_id(answered.headers.get("X-Tt-Logid"), answered.headers.get("X-Request-Id"),
                          error.get("log_id"), answer.get("log_id"))  # fmt: skip
         code = answer.get("code")
@@ -188,6 +177,11 @@ class Client:
         return answer, log_id
 
 
+def _object(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
 def _log_id(*places: object) -> str:
     """The first place that holds one; the official SDK for Go and the official CLI read all four."""
     return next((place for place in places if isinstance(place, str) and _LOG_ID.fullmatch(place)), "")
@@ -195,8 +189,7 @@ def _log_id(*places: object) -> str:
 
 def _scopes(violations: object) -> list[str]:
     """The scopes that an answer names as missing."""
-    listed = violations if isinstance(violations, list) else []
-    subjects = [one.get("subject") for one in listed if isinstance(one, dict)]
+    subjects = [_object(one).get("subject") for one in violations] if isinstance(violations, list) else []
     return [subject for subject in subjects if isinstance(subject, str) and _SCOPE.fullmatch(subject)]
 
 

@@ -102,8 +102,6 @@ TOKEN_TABLE: dict[int, Row] = {
     **_rows(MomentFault, "feishu-openai#21", 2200, hint=f"If it stays: {_CREDENTIALS}"),
 }
 
-# Answers without a code come from something on the way: a proxy, a load balancer, a wrong host.
-_ADDRESS_STATUS = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
 _LINK = re.compile(r"https?://[!#-;=?-~]+")
 
 
@@ -124,10 +122,8 @@ def fault(
     said = f"Lark says: {message.rstrip('.')}" if message else "Lark refused"
     row = TABLE.get(code) if api else TOKEN_TABLE.get(code) or TABLE.get(code)
     if row is None:
-        unknown = MomentFault(
-            said, hint="larkdrop does not know this code; if it stays, ask Lark's support with the log id.", code=code,
-            log_id=log_id,
-        )  # fmt: skip
+        hint = "larkdrop does not know this code; if it stays, ask Lark's support with the log id."
+        unknown = MomentFault(said, hint=hint, code=code, log_id=log_id)
         unknown.unknown = True
         return unknown
     if row.kind is Throttled:
@@ -149,7 +145,10 @@ def fault(
 
 
 def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: float | None = None) -> LarkdropError:
-    """The fault that an answer without a readable code means, by its HTTP status."""
+    """The fault that an answer without a readable code means, by its HTTP status.
+
+    Such an answer comes from something on the way: a proxy, a load balancer, a wrong host.
+    """
     said = f"the answer is no JSON of Lark's (HTTP {status})"
     if status == 429:
         return throttled(retry_after, said, None, log_id)
@@ -158,7 +157,7 @@ def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: floa
         return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
     if status in {404, 410}:
         return _not_served(said, api, None, log_id)
-    if status in _ADDRESS_STATUS:
+    if status in {301, 302, 303, 307, 308, 405}:
         return SetupFault(said, hint=_ADDRESS.format(api=api or "tokens"), log_id=log_id)
     if status == 407:
         return SetupFault(said, hint="Put the proxy's user and password into HTTPS_PROXY.", log_id=log_id)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from larkdrop.errors import LarkdropError, SetupFault, Throttled
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 
 # Pictures in a row whose first call fails that count as an outage.
 OUTAGE = 5
@@ -37,7 +37,6 @@ class Gate:
     """Open, closed for a pause, or held until a probe succeeds."""
 
     def __init__(self, *, probe_seconds: float, pauses: Callable[[], Iterator[float]]) -> None:
-        """``pauses`` is called when an outage begins: seconds after its first failure, its second, and so on."""
         self.hold: Hold | None = None
         self._probe_seconds = probe_seconds
         self._new_pauses = pauses
@@ -106,7 +105,6 @@ class Gate:
         return None
 
     def probe_now(self, now: float) -> None:
-        """A person says that it is fixed: the next call may try at once."""
         self._probe_at, self._fixed_at = 0.0, now
 
     def _probe_in(self, seconds: float, now: float, failed: Ticket) -> None:

@@ -15,8 +15,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from larkdrop.lark.sliding_window import MARGIN, SlidingWindow
-
 # Seconds for which a number of calls that passed proves that the platform accepts as many.
 PROOF = 10.0
 # Seconds without a throttle before a learned limit is raised; at most the longest, however often it is confirmed.
@@ -24,11 +22,11 @@ PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
 
 
 class Learning:
-    """Lowers and raises the limit of one window."""
+    """Lowers and raises a ``limit`` of calls in ``length`` seconds."""
 
-    def __init__(self, window: SlidingWindow) -> None:
-        self._window = window
-        self._configured = window.limit
+    def __init__(self, limit: int, length: float) -> None:
+        self.limit = self._configured = limit
+        self._length = length
         self._patience = PATIENCE
         self._throttled_until = -math.inf
         self._raise_at = math.inf
@@ -38,27 +36,25 @@ class Learning:
 
         ``passed`` is when the calls of the last minute went that were not, in order.
         """
-        window = self._window
         together = now < self._throttled_until  # one throttle that hit several calls in flight
         self._throttled_until = max(self._throttled_until, until)
         before = list(passed)[: bisect_right(passed, at)]
-        *counts, count = _counts([*before, at], window.length - MARGIN)
+        *counts, count = _counts([*before, at], self._length)
         proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
-            window.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf
+            self.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf
             return
         if not together:
-            confirmed = window.limit < self._configured
+            confirmed = self.limit < self._configured
             self._patience = min(2 * self._patience, LONGEST_PATIENCE) if confirmed else PATIENCE
-        window.limit = min(window.limit, max(1, count))
+        self.limit = min(self.limit, max(1, count))
         self._raise_at = max(self._throttled_until, now + self._patience)
 
     def relearn(self, now: float) -> None:
         """Raise a learned limit where it is time to."""
         if now >= self._raise_at:
-            window = self._window
-            window.limit = min(self._configured, window.limit + max(1, window.limit // 4))
-            self._raise_at = now + PATIENCE if window.limit < self._configured else math.inf
+            self.limit = min(self._configured, self.limit + max(1, self.limit // 4))
+            self._raise_at = now + PATIENCE if self.limit < self._configured else math.inf
 
 
 def _counts(moments: Sequence[float], length: float) -> list[int]:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 
 from larkdrop.errors import LarkdropError, Throttled
 from larkdrop.lark.gate import Gate, Hold
-from larkdrop.lark.ticket import Ticket
-from larkdrop.lark.windows import LocalWindows, RateWindows
+from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
 
 
 class Pace:

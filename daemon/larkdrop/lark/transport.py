@@ -7,7 +7,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -24,7 +23,6 @@ from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.lark.deadline import Deadlines, Overdue
 
 PROXIES = "Check base_url, and the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY."
-AGENT = f"larkdrop/{__version__}"
 # The platform's answers have a few hundred bytes; a longer one comes from somebody else, and is cut.
 LONGEST_ANSWER = 64 * 1024
 # Bytes a second: a call's deadline leaves time to send its body over a line as slow as this.
@@ -33,10 +31,6 @@ SLOWEST_LINE = 64 * 1024
 PIECE = 128 * 1024
 # Of all bodies; random, so that no picture contains it.
 BOUNDARY = secrets.token_hex(16)
-
-
-# What requests raises for an address that is no URL, or that of a proxy, or of a kind that it does not know.
-UNUSABLE = (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)
 
 
 class Body:
@@ -89,18 +83,14 @@ class Transport:
         self._environment: dict[str, Any] = dict(
             requests.Session().merge_environment_settings(settings.base_url, {}, stream=True, verify=None, cert=None)
         )
-        self._idle: list[_Line] = []
+        self._idle: list[_Line] = []  # the one used last comes last
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._deadlines = Deadlines()
-
-    def post(self, path: str, body: Body | bytes, headers: dict[str, str]) -> Answer:
-        """One POST; a redirect is an answer like any other. Raises MomentFault or SetupFault where none came."""
-        return self._call("POST", path, headers, body)
 
     def reach(self) -> Reached:
         """See whether the host answers at all. Raises MomentFault or SetupFault."""
         began = time.monotonic()
-        answer = self._call("HEAD", "/", {}, b"")
+        answer = self.call("HEAD", "/", b"", {})
         seconds = time.monotonic() - began
         try:
             ahead = time.time() - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
@@ -118,43 +108,37 @@ class Transport:
         proxy = requests.utils.select_proxy(self._settings.base_url, self._environment["proxies"]) or ""
         return proxy.rpartition("@")[2].rpartition("//")[2].rstrip("/")
 
-    def _call(self, method: str, path: str, headers: dict[str, str], body: Body | bytes) -> Answer:
+    def call(self, method: str, path: str, body: Body | bytes, headers: dict[str, str]) -> Answer:
+        """One call; a redirect is an answer like any other. Raises MomentFault or SetupFault where none came."""
         # The system may still be sending a large part of the body when the wait for the answer begins.
         timeout = (self._settings.connect_timeout, self._settings.read_timeout + len(body) / SLOWEST_LINE)
-        with self._line() as line:
-            try:
-                request = self._request(method, path)
-                request.headers.update(headers)
-                request.headers["Content-Length"] = str(len(body))
-                request.body = cast("Any", body)
-                with (
-                    self._deadlines.within(self.deadline(len(body)), line.shut_down) as deadline,
-                    line.send(request, timeout=timeout, **self._environment) as response,
-                ):
-                    deadline.end = response.raw.shutdown  # the line may have given its connection away
-                    text = response.raw.read(LONGEST_ANSWER, decode_content=True)
-            except (urllib3.exceptions.HTTPError, OSError) as error:  # all of requests' are OSErrors
-                raise self._fault(error) from error
-        return Answer(response.status_code, response.headers, text)
-
-    def _request(self, method: str, path: str) -> requests.PreparedRequest:
-        """A request without a body, prepared once, since its URL alone costs 0.1 ms."""
-        if path not in self._prepared:
-            headers = {"User-Agent": AGENT}
-            self._prepared[path] = requests.Request(method, self._settings.base_url + path, headers).prepare()
-        return self._prepared[path].copy()
-
-    @contextmanager
-    def _line(self) -> Iterator[_Line]:
-        """A line that no other call uses meanwhile: the one used last, or a new one."""
         try:
             line = self._idle.pop()
         except IndexError:
             line = _Line()
         try:
-            yield line
+            request = self._request(method, path)
+            request.headers.update(headers)
+            request.headers["Content-Length"] = str(len(body))
+            request.body = cast("Any", body)
+            with (
+                self._deadlines.within(self.deadline(len(body)), line.shut_down) as deadline,
+                line.send(request, timeout=timeout, **self._environment) as response,
+            ):
+                deadline.end = response.raw.shutdown  # the line may have given its connection away
+                text = response.raw.read(LONGEST_ANSWER, decode_content=True)
+        except (urllib3.exceptions.HTTPError, OSError) as error:  # all of requests' are OSErrors
+            raise self._fault(error) from error
         finally:
             self._idle.append(line)
+        return Answer(response.status_code, response.headers, text)
+
+    def _request(self, method: str, path: str) -> requests.PreparedRequest:
+        """A request without a body, prepared once, since its URL alone costs 0.1 ms."""
+        if path not in self._prepared:
+            headers = {"User-Agent": f"larkdrop/{__version__}"}
+            self._prepared[path] = requests.Request(method, self._settings.base_url + path, headers).prepare()
+        return self._prepared[path].copy()
 
     def _fault(self, error: Exception) -> LarkdropError:
         """No answer, or half of one: whose fault by the exceptions' types, never by their text."""
@@ -175,7 +159,7 @@ class Transport:
                 f"the proxy {self.proxy} speaks SOCKS, for which the package PySocks is needed",
                 hint="Install it: pip install 'larkdrop[socks]'.",
             )
-        if isinstance(error, UNUSABLE):
+        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             return SetupFault(f"base_url or the URL of the proxy can't be used{through}", hint=PROXIES)
         if self.proxy and any(isinstance(cause, ConnectionRefusedError) for cause in causes):
             return MomentFault(f"the proxy {self.proxy} refuses connections", hint=PROXIES)

@@ -18,12 +18,18 @@ Source of the limits: the platform's page *Rate limits* (per API, app and tenant
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from larkdrop.lark.learning import Learning
-from larkdrop.lark.sliding_window import MARGIN, SlidingWindow
-from larkdrop.lark.ticket import Ticket
 
+# A call's way to the platform varies: windows a little longer than the platform's keep late arrivals apart.
+MARGIN = 0.05
+# The even rate is computed from this many calls at most.
+SAMPLE = 250
 # Of so many places, one is reserved for fresh drops. A minute needs fewer, since places become free all the time.
 RESERVED_OF_SECOND, RESERVED_OF_MINUTE = 20, 200
 # The part of a minute's calls that may go as fast as the second allows.
@@ -34,12 +40,71 @@ CATCH_UP = 5.0
 FORGETTING = 1.02
 
 
+@dataclass(eq=False)
+class Ticket:
+    """Permission for one call; ``probe`` marks the one that tries whether a closed gate may open."""
+
+    at: float  # monotonic seconds
+    probe: bool = False
+    spent: bool = False  # the call was made, and its outcome reported
+    moved: float = 0.0  # seconds by which it moved on when the next call is due at the even rate
+    moved_fresh: float = 0.0  # the same of fresh drops
+
+
+class SlidingWindow:
+    """At most ``limit`` calls in any ``length`` seconds; ``calls`` holds when they went, in order."""
+
+    def __init__(self, limit: int, length: float) -> None:
+        self.learning = Learning(limit, length)
+        self.length = length + MARGIN
+        self.calls: deque[float] = deque()
+
+    @property
+    def limit(self) -> int:
+        """As configured, or lower where a lower one was learned."""
+        return self.learning.limit
+
+    def expire(self, now: float) -> None:
+        """Forget calls that are too long ago to count."""
+        while self.calls and self.calls[0] <= now - self.length:
+            self.calls.popleft()
+
+    def delay(self, now: float, reserve: int = 0) -> float:
+        """Seconds until there is room for one more call while ``reserve`` places stay free."""
+        self.expire(now)
+        over = len(self.calls) - max(1, self.limit - reserve)
+        return 0.0 if over < 0 else self.calls[over] + self.length - now
+
+    def even_interval(self, now: float, reserve: int) -> float:
+        """Seconds between calls at the highest even rate that can be kept up for the length of the window.
+
+        Before a call expires there is room for as many calls as there are places free now, and as expire before it.
+        The call that leaves the least room sets the rate.
+        """
+        free, end = max(1, self.limit - reserve) - len(self.calls), self.length - now
+        sample = islice(enumerate(self.calls), None, None, 1 + len(self.calls) // SAMPLE)
+        return max((at + end) / (free + earlier + 1) for earlier, at in sample)
+
+    def drop(self, at: float) -> bool:
+        """Forget the call that went at ``at``. False where that is too long ago to count."""
+        place = bisect_left(self.calls, at)
+        if place == len(self.calls) or self.calls[place] != at:
+            return False
+        del self.calls[place]
+        return True
+
+    def postpone(self, at: float, seconds: float) -> None:
+        """Count the call that went at ``at`` as if it had gone ``seconds`` later."""
+        if self.drop(at):
+            insort(self.calls, at + seconds)
+
+
 class RateWindows(Protocol):
     """Where calls are counted: in this process, or one day by several hosts that share an app."""
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Calls a second and a minute, as far as is known now."""
+        """Calls a second and a minute; lower than configured where a lower limit was learned."""
 
     def delay(self, now: float, *, fresh: bool) -> float:
         """Seconds until the next call may go, of a fresh drop or of the backlog."""
@@ -48,10 +113,10 @@ class RateWindows(Protocol):
         """Count a call; only where ``delay`` is 0."""
 
     def give_back(self, ticket: Ticket) -> None:
-        """The call was not made."""
+        """The call was not made: its places, and its turn at the even rate, are free again."""
 
     def arrived(self, ticket: Ticket, now: float) -> None:
-        """The call succeeded, and its answer came ``now``."""
+        """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest."""
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         """The platform refused the call for the rate limit, and does not count it."""
@@ -60,32 +125,27 @@ class RateWindows(Protocol):
         """Whether no call may go until one of the last minute expires."""
 
 
-class LocalWindows:
+class LocalWindows(RateWindows):
     """Counts the calls of this process."""
 
     def __init__(self, per_second: int, per_minute: int) -> None:
         self._second = SlidingWindow(per_second, 1)
         self._minute = SlidingWindow(per_minute, 60)
-        self._learning_second = Learning(self._second)
-        self._learning_minute = Learning(self._minute)
         self._due = -math.inf  # when the last call was due at the even rate
         self._due_fresh = -math.inf  # the same of fresh drops
         self._fastest = math.inf  # seconds from ticket to answer, of the fastest call of late
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Calls a second and a minute; lower than configured where a lower limit was learned."""
         return self._second.limit, self._minute.limit
 
     def delay(self, now: float, *, fresh: bool) -> float:
-        """Seconds until the next call may go, of a fresh drop or of the backlog."""
-        self._learning_second.relearn(now)
-        self._learning_minute.relearn(now)
+        self._second.learning.relearn(now)
+        self._minute.learning.relearn(now)
         reserve = 0 if fresh else self._second.limit // RESERVED_OF_SECOND
         return max(0.0, self._second.delay(now, reserve), self._next_due(now, fresh=fresh) - now)
 
     def take(self, now: float, *, fresh: bool) -> Ticket:
-        """Count a call."""
         ticket = Ticket(now)
         if fresh:
             due = max(self._next_due(now, fresh=True), now - CATCH_UP)
@@ -97,13 +157,11 @@ class LocalWindows:
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:
-        """The call was not made: its places, and its turn at the even rate, are free again."""
         self._drop(ticket)
         self._due_fresh -= ticket.moved_fresh
         self._due -= ticket.moved
 
     def arrived(self, ticket: Ticket, now: float) -> None:
-        """Count a call from when it reached the platform, at the latest."""
         seconds = now - ticket.at
         self._fastest = min(seconds, self._fastest * FORGETTING)
         if seconds - self._fastest > MARGIN / 2:
@@ -111,13 +169,12 @@ class LocalWindows:
             self._minute.postpone(ticket.at, seconds - self._fastest)
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
-        """The call does not count. A short wait was the second's limit, a longer one the minute's."""
         self._drop(ticket)
-        learning = self._learning_second if retry_after <= 2 * self._second.length else self._learning_minute
-        learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
+        # A short wait was the second's limit, a longer one the minute's.
+        window = self._second if retry_after <= 2 * self._second.length else self._minute
+        window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
 
     def is_minute_used_up(self, now: float) -> bool:
-        """Whether no call may go until one of the last minute expires."""
         return self._minute.delay(now) > 0
 
     def _drop(self, ticket: Ticket) -> None:

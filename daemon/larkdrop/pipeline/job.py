@@ -11,7 +11,7 @@ from larkdrop.config.settings import Watch
 from larkdrop.errors import LarkdropError
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 from larkdrop.records.key_cache import Content
 from larkdrop.records.record import Record
 

@@ -17,7 +17,7 @@ from typing import Literal
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job, Outcome
 from larkdrop.pipeline.lanes import BackoffLane, FreshLane, Lane, LateCount
 

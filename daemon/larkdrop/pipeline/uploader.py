@@ -11,7 +11,7 @@ from larkdrop.folder.picture import Picture
 from larkdrop.lark import accepted_images
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.ticket import Ticket
+from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.log_once import LogOnce
 from larkdrop.pipeline.queue import DropQueue

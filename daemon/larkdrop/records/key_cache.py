@@ -44,7 +44,6 @@ CREATE INDEX IF NOT EXISTS outcomes_place ON outcomes (place) WHERE place > x'';
 CREATE INDEX IF NOT EXISTS outcomes_at ON outcomes (at);
 CREATE INDEX IF NOT EXISTS outcomes_rejected ON outcomes (path) WHERE status = 'rejected';
 """
-PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
 # The first schema had a table "files" with one row a path.
 MIGRATE = """
 BEGIN IMMEDIATE;
@@ -53,6 +52,7 @@ INSERT OR IGNORE INTO outcomes (path, watch, status, at, image_key, sha256, size
 DROP TABLE files;
 COMMIT;
 """
+PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
 PUT_OUTCOME = "INSERT OR REPLACE INTO outcomes VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)"
 PUT_PLACE = (
     "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
@@ -142,10 +142,9 @@ class KeyCache:
         keys = [
             (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
         ]
-        rows = [_row(one) for one in outcomes]
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany(PUT_OUTCOME, rows)
+            db.executemany(PUT_OUTCOME, map(_row, outcomes))
             if keys:
                 db.executemany(PUT_KEY, keys)
                 db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
@@ -161,7 +160,8 @@ class KeyCache:
             used = door.db
             try:
                 if used:
-                    return _do(used, action)
+                    with used:
+                        return action(used)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
@@ -169,7 +169,10 @@ class KeyCache:
             if self._in_use and door.db is used:  # damaged, or could not be opened anew the last time
                 self._close()
                 self._open()
-            return _do(door.db, action)
+            if door.db is None:
+                raise sqlite3.ProgrammingError("the key cache is not open")
+            with door.db:
+                return action(door.db)
 
     def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
@@ -180,12 +183,9 @@ class KeyCache:
                 raise
             aside = self._put_aside()
             self._log.error(
-                "key_cache_damaged",
-                path=str(self.path),
-                reason=str(error),
-                set_aside=str(aside),
+                "key_cache_damaged", path=str(self.path), reason=str(error), set_aside=str(aside),
                 hint="A new one was begun; files that have a sidecar stay as they are.",
-            )
+            )  # fmt: skip
             self._writes.db = self._connect()
         self._looks.db = self._connect()
         self._file = os.stat(self.path)
@@ -220,20 +220,10 @@ class KeyCache:
         return aside
 
 
-def _do(db: sqlite3.Connection | None, action: Callable[[sqlite3.Connection], T]) -> T:
-    if db is None:
-        raise sqlite3.ProgrammingError("the key cache is not open")
-    with db:
-        return action(db)
-
-
 def _row(outcome: Outcome) -> tuple[object, ...]:
-    record = outcome.record
-    path, watch = os.fsencode(outcome.path), os.fsencode(outcome.watch)
-    return (
-        path, watch, record.status, record.at, record.image_key, record.sha256, record.size, record.reused,
-        record.error_message or None,
-    )  # fmt: skip
+    path, watch, record = os.fsencode(outcome.path), os.fsencode(outcome.watch), outcome.record
+    told = (record.status, record.at, record.image_key, record.sha256, record.size, record.reused)
+    return (path, watch, *told, record.error_message or None)
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 SCHEMA = 1
+_PICTURE = ("image_type", "api", "app_id", "sha256", "size", "mtime_ns", "format", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,7 @@ class Record:
         made: dict[str, Any] = {"schema": SCHEMA, "status": self.status, "file": self.file}
         if self.status == "uploaded":
             made["image_key"] = self.image_key
-        for name in ("image_type", "api", "app_id", "sha256", "size", "mtime_ns", "format", "width", "height"):
-            made[name] = getattr(self, name)
+        made |= {name: getattr(self, name) for name in _PICTURE}
         made[f"{self.status}_at"] = self.at
         made |= {"attempts": self.attempts, "reused": self.reused, "log_id": self.log_id}
         if self.status == "rejected":
@@ -60,13 +60,11 @@ class Record:
     @classmethod
     def from_fields(cls, made: Any) -> Self | None:
         """The record of a JSON object, or None where it isn't one of ours, whole and with the right types."""
-        if (
-            not isinstance(made, dict)
-            or made.get("schema") != SCHEMA
-            or made.get("status") not in {"uploaded", "rejected"}
-        ):
+        if not isinstance(made, dict) or made.get("schema") != SCHEMA:
             return None
-        status = made["status"]
+        status = made.get("status")
+        if status not in {"uploaded", "rejected"}:
+            return None
         error = made.get("error", {}) if status == "rejected" else {}
         try:
             record = cls(
@@ -76,7 +74,7 @@ class Record:
                 error_code=error.get("code"),
                 error_message=error.get("message", ""),
                 error_hint=error.get("hint", ""),
-                **{name: made[name] for name in _PLAIN},
+                **{name: made[name] for name in ("file", *_PICTURE, "attempts", "reused", "log_id")},
             )
         except (KeyError, AttributeError):
             return None
@@ -84,12 +82,6 @@ class Record:
         numbers = (record.size, record.mtime_ns, record.attempts)
         whole = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
         return record if whole else None
-
-
-_PLAIN = (
-    "file", "image_type", "api", "app_id", "sha256", "size", "mtime_ns", "format", "width", "height", "attempts",
-    "reused", "log_id",
-)  # fmt: skip
 
 
 def now() -> str:

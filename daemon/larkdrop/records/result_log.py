@@ -11,7 +11,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count
 from operator import ne
 from pathlib import Path
@@ -106,12 +105,16 @@ class ResultLog:
             return
         # Whole blocks are compared, since that is fast; those before the damage are not written again.
         same = next(at for at in count(0, BLOCK) if found[at : at + BLOCK] != right[at : at + BLOCK])
-        with _not_appending(file):
+        flags = fcntl.fcntl(file, fcntl.F_GETFL)
+        fcntl.fcntl(file, fcntl.F_SETFL, flags & ~os.O_APPEND)  # else writes go to the end, wherever the position is
+        try:
             if right:
                 os.lseek(file, start + same, os.SEEK_SET)
                 _write(file, right[same:])
             else:
                 os.ftruncate(file, 0)
+        finally:
+            fcntl.fcntl(file, fcntl.F_SETFL, flags)
         os.fdatasync(file)
         self._log.warning(
             "result_log_repaired", path=str(self.path), bytes=sum(map(ne, found, right)) if right else size,
@@ -179,14 +182,3 @@ def _is_object(text: str) -> bool:
 def _write(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-@contextmanager
-def _not_appending(file: int) -> Iterator[None]:
-    """Writes go where the position is, and not to the end of the file."""
-    flags = fcntl.fcntl(file, fcntl.F_GETFL)
-    fcntl.fcntl(file, fcntl.F_SETFL, flags & ~os.O_APPEND)
-    try:
-        yield
-    finally:
-        fcntl.fcntl(file, fcntl.F_SETFL, flags)
