@@ -20,6 +20,7 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
@@ -60,11 +61,14 @@ class Line:
         pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        self.recorder = Recorder(self.settings.watch, self.cache, results, self.queue, backoff)
+        in_flight = InFlight(self.queue, 16)
+        self.recorder = Recorder(
+            self.settings.watch, self.cache, results, queue=self.queue, in_flight=in_flight, backoff=backoff
+        )
         self.client = CountingClient(self.settings.lark)
         self.worker = Worker(
             self.settings, queue=self.queue, settle=Settle(self.queue.put), cache=self.cache, recorder=self.recorder,
-            uploader=Uploader(self.client, pace, self.queue), backoff=backoff,
+            uploader=Uploader(self.client, pace, self.queue), in_flight=in_flight, backoff=backoff,
         )  # fmt: skip
 
     def drop(self, name: str, content: bytes) -> Path:
@@ -81,6 +85,7 @@ class Line:
             assert job
             self.worker.handle(job)
             self.recorder.stop()  # it records what waits, and returns
+            self.recorder.run_key_cache()
             self.recorder.run(job.watch)
 
     def work_all(self) -> None:

@@ -1,8 +1,9 @@
 """An outcome is recorded in four steps: key cache, result log, sidecar; then the image is moved or deleted.
 
-The worker waits for the first, so that a crash costs at most one key a worker. A thread for each watched folder does
-the rest, so that no folder waits for another one's disk. What came together is recorded together: one commit, one write
-to the log, one sync of a folder. A step that fails is taken again later, and no other.
+One thread takes the first step for all, and gives leave for the next call then, so that a crash costs at most one key a
+worker. A thread for each watched folder takes the others, so that no folder waits for another one's disk. What came
+together is recorded together: one commit, one write to the log, one sync of a folder. A step that fails is taken again
+later, and no other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from larkdrop.folder import after_upload, picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.disk_trouble import KEY_CACHE, DiskTrouble
+from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import KeyCache
@@ -42,7 +44,7 @@ MOST_WITHOUT_SIDECAR = 10_000
 
 @dataclass(eq=False)
 class _Inbox:
-    """What waits to be recorded in one watched folder, and what its thread is at."""
+    """What waits for a thread, and what that is at."""
 
     jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
     busy: bool = False
@@ -50,19 +52,20 @@ class _Inbox:
 
 
 class Recorder:
-    """Writes outcomes down. Thread-safe; ``run`` is meant for one thread a watched folder."""
+    """Writes outcomes down. Thread-safe; ``run_key_cache`` is meant for a thread, ``run`` for one a watched folder."""
 
     def __init__(
-        self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, queue: DropQueue, backoff: Backoff
-    ) -> None:
+        self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, *, queue: DropQueue, in_flight: InFlight,
+        backoff: Backoff,
+    ) -> None:  # fmt: skip
         self._cache = cache
         self._results = results
         self._queue = queue
+        self._in_flight = in_flight
         self._backoff = backoff
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
-        self._committing = threading.Lock()
-        self._uncommitted: deque[Job] = deque()
+        self._keys = _Inbox()
         self._lock = threading.Lock()
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
@@ -78,31 +81,38 @@ class Recorder:
         """Whether a file in this state is recorded, although its sidecar's name is taken."""
         return self._without_sidecar.get(path) == stamp
 
-    def keep(self, job: Job, outcome: Outcome) -> None:
-        """Take the first step: the outcome is in the key cache then, durably, if that can be written.
-
-        Those who come while others' outcomes are being committed are committed together afterwards.
-        """
-        job.outcome = outcome
-        if Step.KEY_CACHE in outcome.left:
-            self._uncommitted.append(job)
-            with self._committing:
-                waiting = [self._uncommitted.popleft() for _ in range(len(self._uncommitted))]
-                self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, waiting, self._commit)
-
-    def add(self, job: Job) -> None:
-        """Have the other steps taken by the folder's thread, which then ends the job or has it tried again."""
-        job.taken_at = math.inf
-        inbox = self._inboxes[job.watch]
-        if inbox.jobs.qsize() < MOST_WAITING:
-            inbox.jobs.put(job)
-        else:
-            self._backoff.retry(job)
+    def record(self, job: Job, outcome: Outcome) -> None:
+        """Have the outcome recorded; the job is then ended, or tried again."""
+        job.outcome, job.taken_at = outcome, math.inf
+        self._keys.jobs.put(job)
 
     def stop(self) -> None:
-        """End ``run`` once nothing waits; for when nobody adds any more."""
-        for inbox in self._inboxes.values():
-            inbox.jobs.put(None)
+        """End the threads once nothing waits; for when nobody records any more."""
+        self._keys.jobs.put(None)
+
+    def run_key_cache(self) -> None:
+        """Take the first step, for all folders, until stopped."""
+        while job := self._keys.jobs.get():
+            self._keys.busy = True
+            jobs = [job, *_more(self._keys.jobs)]
+            self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, jobs, self._commit)
+            for one in jobs:
+                self._in_flight.end_permit(one)
+                if not (one.outcome and one.outcome.holds_unkept_key):
+                    self._in_flight.release(one)
+                self._hand_on(one)
+            self._keys.steps += 1
+            self._keys.busy = False
+        for folder in self._inboxes.values():
+            folder.jobs.put(None)
+
+    def _hand_on(self, job: Job) -> None:
+        """To the folder's thread; where too many wait for that, later."""
+        inbox = self._inboxes[job.watch].jobs
+        if inbox.qsize() < MOST_WAITING:
+            inbox.put(job)
+        else:
+            self._backoff.retry(job)
 
     def run(self, watch: Watch) -> None:
         """Record what is added for a watched folder, until stopped."""
@@ -118,8 +128,9 @@ class Recorder:
             inbox.busy = False
 
     def activity(self) -> dict[str, tuple[bool, int]]:
-        """For each folder's thread: whether it records, and a number that changes with everything it does."""
-        return {f"recorder {watch.path}": (inbox.busy, inbox.steps) for watch, inbox in self._inboxes.items()}
+        """For each thread: whether it records, and a number that changes with everything it does."""
+        inboxes = {KEY_CACHE: self._keys} | {f"recorder {watch.path}": one for watch, one in self._inboxes.items()}
+        return {name: (inbox.busy, inbox.steps) for name, inbox in inboxes.items()}
 
     def _record(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)

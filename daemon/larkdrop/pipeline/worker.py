@@ -39,6 +39,8 @@ MOST_BYTES = 4 * accepted_images.MAX_BYTES
 LARGE = 256 * 1024
 # Seconds that a large picture waits for memory in a worker's hands, and then in the queue while others have a turn.
 MEMORY_SECONDS, TURN_SECONDS = 0.2, 0.5
+# Seconds that a call waits for others' keys to be kept.
+PERMIT_SECONDS = 10.0
 # Files remembered that can't be read.
 MOST_UNREADABLE = 10_000
 # What the machine, not the file, is short of.
@@ -97,6 +99,7 @@ class Worker:
         uploader: Uploader,
         cache: KeyCache,
         recorder: Recorder,
+        in_flight: InFlight,
         backoff: Backoff,
     ) -> None:
         self._settings = settings
@@ -106,7 +109,7 @@ class Worker:
         self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
-        self._in_flight = InFlight(queue)
+        self._in_flight = in_flight
         self._memory = Memory(MOST_BYTES)
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
@@ -126,14 +129,12 @@ class Worker:
         """Process a job, and do what comes next."""
         ticket = job.ticket
         comes_next = self._process_safely(job)
-        if isinstance(comes_next, Found):
-            self._recorder.keep(job, comes_next.outcome)
-        if not (job.outcome and job.outcome.holds_unkept_key):
+        if not isinstance(comes_next, Found):  # the recorder does
             self._in_flight.release(job)
         self._uploader.give_back(ticket)
         match comes_next:
-            case Found():
-                self._recorder.add(job)
+            case Found(outcome):
+                self._recorder.record(job, outcome)
             case Unfinished(stamp, seconds):
                 self._leave_to_settle(job, stamp, seconds)
                 self._queue.done(job)
@@ -235,6 +236,8 @@ class Worker:
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
                 return Failed(MomentFault("keys can't be kept now, so none is asked for"))
+            if not self._in_flight.permit(job, PERMIT_SECONDS):
+                return Then.NEEDS_CALL
             uploaded = self._uploader.upload(job, job.ticket, read)
         except PictureFault as fault:
             self._log.warning("rejected", path=job.path, **fault.fields())

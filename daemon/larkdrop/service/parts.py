@@ -11,6 +11,7 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.backoff import Backoff, pauses
+from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.intake import Intake
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
@@ -66,10 +67,12 @@ def build(settings: Settings) -> Parts:
     )
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    recorder = Recorder(settings.watch, cache, results, queue, backoff)
+    in_flight = InFlight(queue, upload.workers)
+    recorder = Recorder(settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
     worker = Worker(
-        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, backoff=backoff
-    )
+        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, in_flight=in_flight,
+        backoff=backoff,
+    )  # fmt: skip
     return Parts(
         time.time(), lark.base_url, cache, results, client, pace, queue, settle, intake, uploader, recorder, worker
     )
