@@ -173,18 +173,25 @@ class Transport:
 
 
 class _Line(HTTPAdapter):
-    """requests' way to a host, with one connection, which it knows so that a call can be ended from outside."""
+    """requests' way to one host, with one connection, which it knows so that a call can be ended from outside."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1)
         self._connection: Any = None
+        self._pool: urllib3.HTTPConnectionPool | None = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> urllib3.HTTPConnectionPool:
         """The pool that requests chose. urllib3 lets others make its connections: that is its ``ConnectionCls``."""
-        pool = cast("urllib3.HTTPConnectionPool", super().get_connection_with_tls_context(*args, **kwargs))
-        if pool.num_connections == 0:
-            pool.ConnectionCls = cast("Any", partial(self._connect, pool.ConnectionCls))
-        return pool
+        if self._pool is None:
+            self._pool = cast("urllib3.HTTPConnectionPool", super().get_connection_with_tls_context(*args, **kwargs))
+            self._pool.ConnectionCls = cast("Any", partial(self._connect, self._pool.ConnectionCls))
+        return self._pool
+
+    def build_response(self, _request: requests.PreparedRequest, answer: Any) -> requests.Response:
+        """What is read of an answer: Lark sets no cookies."""
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = answer.status, answer.headers, answer
+        return response
 
     def _connect(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
         self._connection = kind(*args, **kwargs)
