@@ -1,4 +1,7 @@
-"""The folder is the queue: a walk finds every picture without a matching sidecar."""
+"""The folder is the queue: a walk finds every picture without a matching sidecar, so that a lost event costs nothing.
+
+When it is walked through is decided in ``pipeline/intake.py``.
+"""
 
 from __future__ import annotations
 

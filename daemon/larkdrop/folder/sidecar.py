@@ -1,4 +1,7 @@
-"""The sidecar, an image's record beside it: its name, the proof by two stats, and writing it whole or not at all."""
+"""The sidecar, an image's record beside it: its name, the proof by two stats, and writing it whole or not at all.
+
+Its fields are those of ``records/record.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""When may the next call go? Hands out a ticket where both the gate and the rate windows let a call through."""
+"""When may the next call go? Hands out a ticket where both the gate and the rate windows let a call through.
+
+That a throttle (HTTP 429) waits, and for how long, is decided in ``gate.py``; what it teaches, in ``learning.py``.
+"""
 
 from __future__ import annotations
 

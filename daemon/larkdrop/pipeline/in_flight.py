@@ -1,4 +1,7 @@
-"""What is in flight: each content only once at the same time, and not too many bytes of pictures in memory."""
+"""What is in flight: each content only once at the same time, and not too many bytes of pictures in memory.
+
+That equal pictures go once is decided here while the first is in flight, and by the key cache after that.
+"""
 
 from __future__ import annotations
 
