@@ -1,6 +1,6 @@
 """What systemd is told: ready, what larkdrop does, that it gets on, and that it stops; and how lines reach its journal.
 
-systemd restarts larkdrop where that ends by a crash or with 1 (``state_folder.py``: the state folder is gone), and where
+systemd restarts larkdrop where it ends by a crash or with 1 (``state_folder.py``: the state folder is gone), and where
 the watchdog is not fed since a part is stuck (``liveness.py``).
 
 Sources: sd_notify(3), sd-daemon(3), systemd.exec(5) on $JOURNAL_STREAM.
