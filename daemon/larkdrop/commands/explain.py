@@ -1,4 +1,4 @@
-"""``larkdrop explain``."""
+"""``larkdrop explain``: prints what ``service/explain.py`` answers."""
 
 from __future__ import annotations
 

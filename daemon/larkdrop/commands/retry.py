@@ -1,4 +1,4 @@
-"""``larkdrop retry``."""
+"""``larkdrop retry``: prints what ``service/retry.py`` does."""
 
 from __future__ import annotations
 

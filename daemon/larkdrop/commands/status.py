@@ -1,4 +1,4 @@
-"""``larkdrop status``."""
+"""``larkdrop status``: prints what ``service/status.py`` tells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The config file is found; it, the environment and credentials become frozen settings, or a list of problems."""
+"""The config file is found; it, the environment and credentials become frozen settings, or a list of problems.
+
+The secret comes from the environment, else from a systemd credential, else from the file.
+"""
 
 from __future__ import annotations
 

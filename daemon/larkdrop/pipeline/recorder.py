@@ -100,6 +100,7 @@ class Recorder:
                 self._in_flight.end_permit(one)
                 if not (one.outcome and one.outcome.holds_unkept_key):
                     self._in_flight.release(one)
+            for one in jobs:
                 self._hand_on(one)
             self._keys.steps += 1
             self._keys.busy = False

@@ -202,8 +202,9 @@ class Worker:
             has_sidecar, proven = sidecar.look(folder, name, stamp)
             if proven:
                 return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}))
-            size = min(stamp.size, accepted_images.MAX_BYTES) if stamp.size > LARGE else 0
-            if not self._memory.acquire(size, MEMORY_SECONDS):
+            is_large = stamp.size > LARGE
+            size = min(stamp.size, accepted_images.MAX_BYTES)
+            if is_large and not self._memory.acquire(size, MEMORY_SECONDS):
                 return Then.NEEDS_MEMORY
             try:
                 read = picture.read(folder, name, accepted_images.MAX_BYTES)
@@ -216,7 +217,8 @@ class Worker:
                     return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}))
                 return self._find_key(job, name, read)
             finally:
-                self._memory.release(size)
+                if is_large:
+                    self._memory.release(size)
 
     def _find_key(self, job: Job, name: str, read: Picture) -> Next:
         """Inspect what was read; its key is known, or Lark is asked for one."""

@@ -1,7 +1,7 @@
 """What was uploaded, remembered forever, in one SQLite file.
 
-Content to image_key: the same bytes are never uploaded twice for the same app. Besides, for the commands: every outcome
-of every path, and how many uploads a day.
+Content to image_key: the same bytes are never uploaded twice for the same app, nor at the same time
+(``pipeline/in_flight.py``). Besides, for the commands: every outcome of every path, and how many uploads a day.
 """
 
 from __future__ import annotations
