@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
@@ -26,6 +27,7 @@ from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.record import Record
 from larkdrop.records.result_log import ResultLog
 from tests.helpers import picture, sidecar_of
 
@@ -153,6 +155,22 @@ def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
     beside = sidecar_of(same)
     assert beside
     assert beside["reused"]
+
+
+def test_a_folder_that_is_removed_while_sidecars_are_written(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no trouble, and nothing is left to do."""
+    works = sidecar.write_all
+
+    def remove_and_write(folder: int, records: Mapping[str, Record]) -> dict[str, sidecar.Foreign | OSError]:
+        shutil.rmtree(line.inbox / "sub")
+        return works(folder, records)
+
+    monkeypatch.setattr(sidecar, "write_all", remove_and_write)
+    (line.inbox / "sub").mkdir()
+    line.drop("sub/a.png", picture())
+    line.work()
+    assert not line.queue.jobs()
+    assert not line.recorder.trouble.shown
 
 
 @pytest.mark.parametrize("after_upload", ["keep", "delete"])

@@ -205,6 +205,8 @@ class Recorder:
         try:
             with picture.parent_of(str(due[0][0].watch.path), due[0][0].path) as (folder, _):
                 failed = sidecar.write_all(folder, {name: one.record for name, one in current.items()})
+                if os.fstat(folder).st_nlink == 0:  # removed meanwhile, with all that was in it
+                    failed = {}
                 for name in current.keys() - failed.keys():
                     current[name].outdated = not sidecar.check_written(folder, name, current[name].stamp)
         except (NotAFile, FileNotFoundError):
