@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
-from tests.helpers import Daemon, lacking
+from larkdrop.sandbox.server import Sandbox
+from tests.helpers import Daemon, lacking, picture
 
 
 @pytest.fixture
@@ -32,6 +32,19 @@ def make_daemon(tmp_path: Path, lark: Sandbox) -> Iterator[Callable[..., Daemon]
     yield make
     for daemon in made:
         daemon.kill()
+
+
+@pytest.fixture
+def done(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """Three uploaded pictures, one of them in a sub-folder, a copy of one, and a rejected file; nothing runs."""
+    daemon = make_daemon()
+    (daemon.inbox / "sub").mkdir()
+    for number, name in enumerate(("one.png", "two.png", "sub/three.png")):
+        daemon.drop(name, picture(number))
+    daemon.drop("twin.png", picture(0))
+    daemon.drop("note.txt", b"no picture")
+    assert daemon.once().returncode == 1
+    return daemon
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ import pillow_heif
 from PIL import Image
 
 from larkdrop.folder.sidecar import name_for
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 
 T = TypeVar("T")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "ICO", "HEIC")

@@ -1,4 +1,4 @@
-"""The house: imports point one way only, and every module says what it is for."""
+"""Imports point one way only, and every module says what it is for."""
 
 from __future__ import annotations
 
@@ -8,69 +8,67 @@ from pathlib import Path
 
 import larkdrop
 
-HOUSE = Path(larkdrop.__file__).parent
-# From the ground up: a room may import from rooms named before it, and from its own row.
-FLOORS = (
-    {"larkdrop"},
-    {"errors", "record", "durable", "progress", "signals", "systemd"},
-    {"settings", "backoff", "logs"},
+PACKAGE = Path(larkdrop.__file__).parent
+# From the ground up: a layer imports from those before it, and from its own.
+LAYERS = (
+    {"larkdrop", "errors", "progress"},
     {"config"},
+    {"records"},
     {"lark", "folder"},
-    {"index", "control"},
-    {"keycache", "results"},
-    {"recorder"},
-    {"queue"},
-    {"inflight"},
-    {"worker", "intake"},
-    {"answers"},
-    {"service", "sandbox"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
+    {"pipeline", "sandbox"},
+    {"service"},
+    {"commands", "cli", "__main__"},
 )
-# Rooms inside these know nothing of each other.
-STRANGERS = ({"lark"}, {"folder"})
+# These know nothing of each other.
+STRANGERS = ({"lark", "folder"}, {"pipeline", "sandbox"})
+# What the sandbox may know: how the platform answers and what it takes.
+OF_THE_PLATFORM = {"larkdrop.lark.accepted_images", "larkdrop.lark.client"}
 
 
-def room(module: str) -> str:
-    """The room a module lies in."""
+def layer(module: str) -> int:
+    """The layer of a module, counted from the ground."""
+    return next(number for number, names in enumerate(LAYERS) if part(module) in names)
+
+
+def part(module: str) -> str:
+    """The package, or the module at the root, that a module belongs to."""
     return module.split(".")[1] if "." in module else module
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
     """Every module's dotted name and its syntax tree."""
-    for path in sorted(HOUSE.rglob("*.py")):
-        name = ".".join(["larkdrop", *path.relative_to(HOUSE).with_suffix("").parts]).removesuffix(".__init__")
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(["larkdrop", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
         yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
-    """The modules of the house that a tree imports from, at any depth."""
+    """The modules of larkdrop that a tree imports, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("larkdrop"):
-            if node.module in {"larkdrop", "larkdrop.lark", "larkdrop.folder"}:
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-                yield from (name if (HOUSE / Path(*name.split(".")[1:])).with_suffix(".py").exists()
-                            or (HOUSE / name.split(".")[1]).is_dir() else node.module for name in names)  # fmt: skip
-            else:
-                yield node.module
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                place = PACKAGE.joinpath(*name.split(".")[1:])
+                yield name if place.is_dir() or place.with_suffix(".py").exists() else node.module
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("larkdrop"))
 
 
-def floor(name: str) -> int:
-    """The floor of a room, counted from the ground."""
-    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
-
-
 def test_imports_point_down_only() -> None:
-    """No room imports from a higher one, and lark/ and folder/ don't know each other."""
+    """No layer imports from a higher one, and strangers don't import each other."""
     for name, tree in modules():
         for imported in imports(tree):
-            assert floor(room(imported)) <= floor(room(name)), f"{name} imports {imported}"
-            for stranger in STRANGERS:
-                if room(name) in stranger:
-                    assert not ({room(imported)} & {"lark", "folder"} - stranger), f"{name} imports {imported}"
+            assert layer(imported) <= layer(name), f"{name} imports {imported}"
+            for strangers in STRANGERS:
+                if {part(name), part(imported)} <= strangers:
+                    assert part(name) == part(imported), f"{name} imports {imported}"
+
+
+def test_the_sandbox_knows_the_platform_only() -> None:
+    """It is the judge of the client, and shares nothing with it but the platform's addresses and limits."""
+    for name, tree in modules():
+        if part(name) == "sandbox":
+            assert {one for one in imports(tree) if part(one) != "sandbox"} <= OF_THE_PLATFORM
 
 
 def test_only_the_transport_knows_requests() -> None:
@@ -84,17 +82,25 @@ def test_only_the_transport_knows_requests() -> None:
 
 
 def test_every_module_says_its_job_in_one_line() -> None:
-    """A reader finds the room by its docstring."""
+    """A reader finds the right one by its docstring."""
     for name, tree in modules():
         docstring = ast.get_docstring(tree)
         assert docstring, name
         assert docstring.splitlines()[0][-1] in ".:?", name
 
 
-def test_the_readmes_picture_names_every_room() -> None:
-    """The picture of the house in the README is the house."""
-    readme = (HOUSE.parents[1] / "README.md").read_text(encoding="utf-8")
-    for name, _ in modules():
-        last = name.split(".")[-1]
-        if last not in {"larkdrop", "__main__"} and ".commands." not in name:
-            assert f"{last}.py" in readme or f"{last}/" in readme, f"{name} is missing in the README's picture"
+def test_the_picture_is_the_tree() -> None:
+    """docs/architecture.md names every package and module, and nothing that is not there."""
+    text = (PACKAGE.parents[1] / "docs/architecture.md").read_text(encoding="utf-8")
+    picture = text.split("```text\n", 1)[1].split("```", 1)[0]
+    drawn, folder = set(), ""
+    for line in picture.splitlines()[1:]:
+        name = line.split()[0] if line.strip() else ""
+        if name.endswith("/"):
+            folder = name
+            drawn.add(name)
+        elif name.endswith(".py"):
+            drawn.add(f"{folder if line.startswith(' ' * 4) else ''}{name}")
+    there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    there |= {f"{path.relative_to(PACKAGE)}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert drawn == there

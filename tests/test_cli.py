@@ -13,7 +13,7 @@ import pytest
 
 from larkdrop import __version__
 from larkdrop.cli import COMMANDS
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon
 
 
@@ -103,7 +103,7 @@ def test_no_config_at_all(tmp_path: Path) -> None:
     """The first thing a newcomer does wrong: it says where it looked."""
     ended = larkdrop("run", cwd=tmp_path)
     assert ended.returncode == 78
-    assert f"no config file was found; looked at {tmp_path}/config.toml" in ended.stderr
+    assert f"no config file was found; searched {tmp_path}/config.toml" in ended.stderr
 
 
 def test_check_is_well(make_daemon: Callable[..., Daemon]) -> None:

@@ -17,7 +17,7 @@ import requests
 from PIL import Image
 
 from larkdrop.folder.sidecar import name_for
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import FORMATS, Daemon, file_name, picture, sidecar_of, wait_for_sidecar, wait_until
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

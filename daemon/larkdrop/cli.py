@@ -8,8 +8,6 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -17,16 +15,16 @@ import click
 
 from larkdrop import __version__
 from larkdrop.errors import ConfigError, LarkdropError
-from larkdrop.systemd import PRIORITIES, to_journal
+from larkdrop.service.systemd import PRIORITIES, to_journal
 
 COMMANDS = {
     "run": "Watch the folders and upload what is dropped into them.",
-    "status": "Tell whether larkdrop is running and all is well: what is uploaded, what waits, and why.",
+    "status": "Show whether larkdrop is running and all is well: what is uploaded, what waits, and why.",
     "explain": "Say why a file is or isn't uploaded.",
     "keys": "Print the keys of uploaded images.",
-    "retry": "Take rejected files again.",
-    "gallery": "Make a page of all uploaded images, to look at and copy keys from.",
-    "check": "Tell whether everything is ready for uploads.",
+    "retry": "Try rejected files again.",
+    "gallery": "Make a page of all uploaded images, to browse and copy keys from.",
+    "check": "Check that everything is ready for uploads.",
     "demo": "See it work in a minute, without an account.",
     "sandbox": "Serve a local Lark for trying things out.",
     "config": "Print the settings and where each comes from, or an example.",
@@ -43,8 +41,11 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        with _imports_at_once():
-            command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        # What modules make stays until the end: to search it for garbage would be an eighth of a start.
+        gc.disable()
+        command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        gc.freeze()
+        gc.enable()
         return command
 
     def resolve_command(
@@ -58,22 +59,6 @@ class Commands(click.Group):
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-
-@contextmanager
-def _imports_at_once() -> Iterator[None]:
-    """Import without what would take a quarter of a start: garbage collection, and structlog's import of rich.
-
-    structlog loads rich wherever it is installed, for tracebacks that are never shown here.
-    """
-    gc.disable()
-    if "structlog" not in sys.modules:
-        sys.modules["rich"] = None  # type: ignore[assignment]  # which Python takes for: not installed
-        importlib.import_module("structlog")
-        del sys.modules["rich"]
-    yield
-    gc.freeze()  # what is there by now stays, and needs no looking at
-    gc.enable()
 
 
 @click.group(
@@ -105,32 +90,29 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except LarkdropError as error:
-        tell(error)
+        _print_fault(error)
         sys.exit(error.exit_code)
     except Exception as error:
         if "--verbose" in sys.argv:
             raise
-        _say(
+        again = shlex.join(["larkdrop", "--verbose", *sys.argv[1:]])
+        _print_error(
             f"larkdrop: unexpected {type(error).__name__}: {error}.",
-            f"larkdrop: this is a bug; please report it with what `{_verbose()}` prints.",
+            f"larkdrop: this is a bug; please report it with what `{again}` prints.",
         )
         sys.exit(LarkdropError.exit_code)
     sys.exit(0)
 
 
-def tell(error: LarkdropError) -> None:
-    """Say an error and its cure on standard error."""
+def _print_fault(error: LarkdropError) -> None:
+    """Print an error and its cure on standard error."""
     problems = error.problems if isinstance(error, ConfigError) else ()
-    sentence = f"larkdrop: {error}{':' if problems else '.'}"
-    hint = f"larkdrop: {error.hint}" if error.hint else ""
-    lines = [sentence, *(f"  {problem}" for problem in problems), hint]
-    _say(*filter(None, lines))
+    lines = [f"larkdrop: {error}{':' if problems else '.'}", *(f"  {problem}" for problem in problems)]
+    if error.hint:
+        lines.append(f"larkdrop: {error.hint}")
+    _print_error(*lines)
 
 
-def _verbose() -> str:
-    return shlex.join(["larkdrop", "--verbose", *sys.argv[1:]])
-
-
-def _say(*lines: str) -> None:
+def _print_error(*lines: str) -> None:
     priority = PRIORITIES["error"] if to_journal() else ""
     click.echo("\n".join(priority + line for line in lines), err=True)

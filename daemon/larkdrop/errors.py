@@ -1,17 +1,4 @@
-"""The one exception family: whose fault is it?
-
-LarkdropError
-    PictureFault     this file never succeeds as it is: rejected until it changes
-    MomentFault      the same call may succeed later: retried forever
-        Throttled    the platform said how long to wait
-        CallFault    the call itself is refused: retried with long pauses
-    TokenFault       a new token fixes it, at once
-    SetupFault       no file can succeed until a person acts: everything is held
-        ApiOffline   the platform does not serve the configured API
-        ConfigError  found before the start
-    NotAvailable     a command can't read the state, or the daemon does not answer
-    StateInUse       another process holds the state directory
-"""
+"""The one exception family: whose fault is it?"""
 
 from __future__ import annotations
 
@@ -39,6 +26,11 @@ class LarkdropError(Exception):
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
+    def fields(self) -> dict[str, object]:
+        """What is known, as the fields of a log line."""
+        known = {"reason": self.message, "code": self.code, "hint": self.hint, "log_id": self.log_id}
+        return {name: value for name, value in known.items() if value not in {None, ""}}
+
     def __str__(self) -> str:
         known = [f"code {self.code}"] if self.code is not None else []
         known += [f"log id {self.log_id}"] if self.log_id else []
@@ -46,11 +38,11 @@ class LarkdropError(Exception):
 
 
 class PictureFault(LarkdropError):
-    """The picture's fault: it is rejected until its file changes."""
+    """This file never succeeds as it is: it is rejected until it changes."""
 
 
 class MomentFault(LarkdropError):
-    """The moment's fault: tried again forever. ``unknown`` marks a code that no page of the platform lists."""
+    """The same call may succeed later: retried forever. ``unknown`` marks a code that no page of the platform lists."""
 
     unknown = False
 
@@ -62,26 +54,22 @@ class Throttled(MomentFault):
 
 
 class CallFault(MomentFault):
-    """The call itself is refused: by a change of the platform, a proxy that rewrites it, or for one odd picture.
+    """The call itself is refused, and retried with long pauses: the platform or a proxy changed, or a picture is odd.
 
     Where it has a ``code`` and stays with one picture while others succeed, it becomes that picture's fault.
     """
 
 
 class TokenFault(LarkdropError):
-    """The token's fault: a new one is fetched at once."""
+    """A new token fixes it: one is fetched at once."""
 
 
 class SetupFault(LarkdropError):
-    """The set-up's fault: everything is held until a person acts."""
+    """No file can succeed until a person acts: everything is held."""
 
 
 class ApiOffline(SetupFault):
     """The platform does not serve the configured API, or not at this address."""
-
-
-class NotAvailable(LarkdropError):
-    """A command can't read the state, or the daemon does not answer."""
 
 
 class ConfigError(SetupFault):
@@ -92,6 +80,10 @@ class ConfigError(SetupFault):
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.problems = problems
+
+
+class NotAvailable(LarkdropError):
+    """A command can't read the state, or the daemon does not answer."""
 
 
 class StateInUse(LarkdropError):

@@ -26,8 +26,8 @@ import requests
 
 from tests.bench.plot import plot
 from tests.bench.server import Server
-from tests.crowds import FOUND, MOVED_IN, SMALL_LIMITS, contents, play
 from tests.helpers import Daemon, picture, wait_until
+from tests.pipeline.crowds import FOUND, MOVED_IN, SMALL_LIMITS, contents, play
 
 HERE = Path(__file__).parent
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
 NOBODY = 65534

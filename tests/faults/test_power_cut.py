@@ -21,8 +21,8 @@ import pytest
 import structlog
 
 from larkdrop.folder import sidecar
-from larkdrop.results import ResultLog
-from larkdrop.sandbox import Sandbox
+from larkdrop.records.result_log import ResultLog
+from larkdrop.sandbox.server import Sandbox
 from tests.faults import disk
 from tests.faults.disk import Disk, Folder, Node
 from tests.helpers import Daemon, picture

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from larkdrop.backoff import Backoff
+from larkdrop.config.settings import Settings
 from larkdrop.folder import sidecar
-from larkdrop.folder.scan import scan
+from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle
-from larkdrop.keycache import KeyCache
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
-from larkdrop.queue import DropQueue
-from larkdrop.recorder import Recorder
-from larkdrop.results import ResultLog
-from larkdrop.settings import Settings
-from larkdrop.worker import Worker
+from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.pipeline.worker import Worker
+from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.result_log import ResultLog
 from tests.helpers import picture, sidecar_of
 
 NAMES = ["a.png", "b.png", "c.png"]
@@ -76,7 +79,7 @@ class Promise(RuleBasedStateMachine):
             {
                 "lark": {"app_id": "cli_x", "app_secret": "s", "base_url": "http://127.0.0.1:9"},
                 "watch": [{"path": str(self.inbox)}],
-                "upload": {"settle_seconds": 0},
+                "upload": {"settle_seconds": 0, "backoff_initial": 0.01, "backoff_max": 0.01},
                 "state": {"dir": str(self.home / "state")},
             }
         )
@@ -97,22 +100,25 @@ class Promise(RuleBasedStateMachine):
             results = stack.enter_context(ResultLog(self.settings.results))
             if crash in {"key cache", "result log", "sidecar"}:
                 self.break_step(crash, stack, cache, results)
-            pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, backoff=lambda _: 1)
+            pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
-            recorder = Recorder(self.settings.watch, cache, results)
-            recorder.stop()  # it records what waits, and returns
+            backoff = Backoff(self.settings.upload, queue)
+            in_flight = InFlight(queue, 16)
+            recorder = Recorder(self.settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
             worker = Worker(
-                self.settings, queue=queue, settle=Settle(queue.put), pace=pace, client=self.lark, cache=cache,
-                recorder=recorder, backoff=Backoff(0.01, 0.01),
+                self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),
+                cache=cache, recorder=recorder, in_flight=in_flight, backoff=backoff,
             )  # fmt: skip
-            for drop in scan(self.settings.watch[0], left_before=float("inf"), unreadable=lambda *_: None):
+            for drop in Scan(self.settings.watch[0], sweep_before=float("inf"), unreadable=lambda *_: None):
                 queue.put_backlog(drop)
             try:
                 while queue.counts().waiting:
                     job = queue.take()
                     assert job
-                    worker.handle_one(job)
-                    recorder.run(job.drop.watch)
+                    worker.handle(job)
+                    recorder.stop()  # it records what waits, and returns
+                    recorder.run_key_cache()
+                    recorder.run(job.watch)
             except Crash:
                 self.lost_calls += crash == "after the call"
 
@@ -123,7 +129,7 @@ class Promise(RuleBasedStateMachine):
             raise Crash
 
         target: Any = {"key cache": cache, "result log": results, "sidecar": sidecar}[crash]
-        name = {"key cache": "put", "result log": "append", "sidecar": "_draft"}[crash]
+        name = {"key cache": "put", "result log": "append", "sidecar": "_write"}[crash]
         before: Callable[..., Any] = getattr(target, name)
         self.lost_calls += crash == "key cache" and self.would_call()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
 MakeDaemon = Callable[..., Daemon]

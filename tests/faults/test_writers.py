@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import FORMATS, Daemon, file_name, picture, sidecar_of, wait_for_sidecar, wait_until
 
 SETTLE = 0.3

@@ -1,14 +1,19 @@
-"""Settling: what is known of a file is kept while it waits."""
+"""What is known of a file is kept while it waits, and the next one due is known.
+
+When files of real writers are finished is in ``faults/test_writers.py``.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.folder.settle import Settle
-from larkdrop.settings import Watch
+from tests.helpers import wait_until
 
 
 def test_what_an_event_told_is_not_forgotten_for_a_scan(tmp_path: Path) -> None:
@@ -24,3 +29,23 @@ def test_what_an_event_told_is_not_forgotten_for_a_scan(tmp_path: Path) -> None:
     path.write_bytes(b"more")
     assert settle.park(Drop(str(path), watch, stamp=Stamp.of(os.lstat(path)), by_scan=True), 60)
     assert settle.until(str(path)) != soon
+
+
+def test_the_next_file_due_is_known(tmp_path: Path) -> None:
+    """As long as it is held, and while it is released."""
+    released: list[float | None] = []
+    settle, watch = Settle(lambda _: released.append(settle.due)), Watch(path=tmp_path)
+    assert settle.due is None
+    for name, seconds in (("later.png", 3600.0), ("soon.png", 0.01)):
+        (tmp_path / name).touch()
+        path = str(tmp_path / name)
+        settle.park(Drop(path, watch, stamp=Stamp.of(os.lstat(path))), seconds)
+    soon = settle.until(str(tmp_path / "soon.png"))
+    assert settle.due == soon
+    running = threading.Thread(target=settle.run)
+    running.start()
+    wait_until(lambda: settle.due == settle.until(str(tmp_path / "later.png")))
+    assert released == [soon]
+    assert len(settle) == 1
+    settle.stop()
+    running.join()

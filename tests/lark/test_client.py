@@ -10,18 +10,21 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from requests.adapters import HTTPAdapter
 
+from larkdrop.config.settings import Lark
 from larkdrop.errors import ApiOffline, CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.lark import transport
 from larkdrop.lark.client import Client, Token
-from larkdrop.sandbox import Sandbox
-from larkdrop.settings import Lark
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, wait_until
 
 
@@ -334,9 +337,132 @@ def test_a_refused_connection() -> None:
         token_client(port).upload(picture(1), "message")
 
 
-@pytest.mark.needs("openssl")
-def test_tls_is_verified(tmp_path: Path) -> None:
-    """A certificate that nobody vouches for is the set-up's fault; no secret is sent."""
+@contextmanager
+def serving(converse: Callable[[socket.socket], object], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server of one connection, through which it speaks as it is told until the client closes it: its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with suppress(OSError):
+                connection.settimeout(20)
+                with tls.wrap_socket(connection, server_side=True) if tls else connection as spoken:
+                    converse(spoken)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def trickle(connection: socket.socket, beginning: bytes) -> None:
+    """The beginning of an answer, and then a byte now and then until the client closes the connection, as it must."""
+    _one_request(connection)
+    connection.sendall(beginning)
+    for _ in range(200):
+        connection.sendall(b"7")
+        time.sleep(0.05)
+    pytest.fail("nobody ended the call")
+
+
+HEADERS = b"HTTP/1.1 200 OK\r\nX-Slow: "
+ANSWERS = [
+    b"H",
+    HEADERS,
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n{",
+    b"HTTP/1.0 200 OK\r\n\r\n{",
+]
+
+
+def hurried_client(url: str) -> Client:
+    """A client with little time: a call with a small picture is ended after a second."""
+    return Client(Lark(base_url=url, tenant_access_token="t-1", connect_timeout=0.5, read_timeout=0.5))
+
+
+@pytest.mark.parametrize("beginning", ANSWERS)
+def test_an_answer_that_trickles_ends_at_the_deadline(beginning: bytes) -> None:
+    """In its status line, its headers or its body, although no single wait is as long as read_timeout."""
+    with (
+        serving(lambda connection: trickle(connection, beginning)) as port,
+        pytest.raises(MomentFault, match=r"the call to Lark was not finished within 1 s, so its connection was closed"),
+    ):
+        hurried_client(f"http://127.0.0.1:{port}").upload(picture(1), "message")
+
+
+def test_without_knowing_the_connection_a_body_that_trickles_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should urllib3 make its connections in another way one day, only headers that trickle have no deadline."""
+    monkeypatch.setattr(transport._Line, "get_connection_with_tls_context", HTTPAdapter.get_connection_with_tls_context)
+    with (
+        serving(lambda connection: trickle(connection, ANSWERS[2])) as port,
+        pytest.raises(MomentFault, match="not finished within"),
+    ):
+        hurried_client(f"http://127.0.0.1:{port}").upload(picture(1), "message")
+
+
+def test_after_a_deadline_the_next_call_has_a_connection_of_its_own() -> None:
+    """The same worker goes on at once."""
+    with serving(lambda connection: trickle(connection, HEADERS)) as port:
+        mine = hurried_client(f"http://127.0.0.1:{port}")
+        with pytest.raises(MomentFault):
+            mine.upload(picture(1), "message")
+    with Sandbox(port), pytest.raises(SetupFault, match="is refused"):  # it answers: this token is none of its own
+        mine.upload(picture(1), "message")
+
+
+def test_a_slow_line_has_the_time_that_its_picture_needs() -> None:
+    """10 MB to a receiver that takes longer for all of them than connect_timeout and read_timeout together."""
+    got = bytearray()
+
+    def read_slowly(connection: socket.socket) -> None:
+        while len(got) < 10 * 1024 * 1024 and (more := connection.recv(65_536)):
+            got.extend(more)
+            time.sleep(0.01)
+        connection.sendall(answer(b'{"code":0,"data":{"image_key":"k"}}', headers=b"Connection: close\r\n"))
+
+    content = os.urandom(10 * 1024 * 1024 - 100)
+    with serving(read_slowly) as port:
+        assert hurried_client(f"http://127.0.0.1:{port}").upload(content, "message").image_key == "k"
+    assert content in got
+
+
+def test_a_receiver_that_stops_reading_is_the_moments() -> None:
+    """The sentence says that it was the sending that came to a stop."""
+    done = threading.Event()
+    with serving(lambda _: done.wait(20)) as port:
+        with pytest.raises(MomentFault, match="sending to Lark stood still for connect_timeout"):
+            hurried_client(f"http://127.0.0.1:{port}").upload(bytes(10 * 1024 * 1024), "message")
+        done.set()
+
+
+def test_the_longest_upload_is_known() -> None:
+    """Connecting, sending and receiving; and with a token of our own, that one twice, and everything once more."""
+    times = {"connect_timeout": 10, "read_timeout": 60}
+    fixed = Client(Lark(tenant_access_token="t-1", **times)).longest_upload
+    assert 10 + 160 + 60 <= fixed < 231
+    assert 2 * (2 * 70 + fixed) <= Client(Lark(app_id="a", app_secret="b", **times)).longest_upload < 2 * (141 + fixed)
+
+
+def test_who_waits_for_another_threads_token_does_not_wait_forever() -> None:
+    """While Lark doesn't answer, one call for a token follows the other, but no worker waits for all of them."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        mine = Client(Lark(base_url=url, app_id="a", app_secret="b", connect_timeout=0.3, read_timeout=0.3))
+
+        def upload(number: int) -> str:
+            with pytest.raises(MomentFault) as caught:
+                mine.upload(picture(number), "message")
+            return str(caught.value)
+
+        with ThreadPoolExecutor(6) as pool:
+            said = set(pool.map(upload, range(6)))
+    assert said == {"no answer from Lark within read_timeout", "another call for a token is still not answered"}
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for localhost that nobody vouches for: its file, and what a server does with it."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
@@ -345,21 +471,32 @@ def test_tls_is_verified(tmp_path: Path) -> None:
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+@pytest.mark.needs("openssl")
+def test_tls_is_verified(certificate: tuple[Path, ssl.SSLContext]) -> None:
+    """A certificate that nobody vouches for is the set-up's fault; no secret is sent."""
     got: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
-                got.append(secured.recv(100))
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        mine = Client(Lark(base_url=f"https://localhost:{listener.getsockname()[1]}", tenant_access_token="t-1"))
+    with serving(lambda connection: got.append(connection.recv(100)), certificate[1]) as port:
+        mine = Client(Lark(base_url=f"https://localhost:{port}", tenant_access_token="t-1"))
         with pytest.raises(SetupFault, match="certificate can't be verified"):
             mine.upload(picture(1), "message")
-        thread.join()
     assert got == []
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("beginning", [HEADERS, ANSWERS[2]])
+def test_over_tls_too_an_answer_that_trickles_ends(
+    certificate: tuple[Path, ssl.SSLContext], beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the certificates that REQUESTS_CA_BUNDLE names."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    with (
+        serving(lambda connection: trickle(connection, beginning), certificate[1]) as port,
+        pytest.raises(MomentFault, match="not finished within"),
+    ):
+        hurried_client(f"https://localhost:{port}").upload(picture(1), "message")
 
 
 def test_tokens_do_not_show() -> None:

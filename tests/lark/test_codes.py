@@ -76,7 +76,7 @@ def test_an_unknown_code_is_the_moments_but_marked() -> None:
         (10003, CallFault, SetupFault, "app_secret"),
         (10014, SetupFault, SetupFault, "app_secret"),
         (2200, MomentFault, MomentFault, "If it stays: Copy app_id"),
-        (9499, CallFault, MomentFault, "calls the request wrong"),
+        (9499, CallFault, MomentFault, "calls the request malformed"),
     ],
 )
 def test_what_a_code_means_by_the_call_that_it_answers(

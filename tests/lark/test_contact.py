@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
+from larkdrop.config.settings import Lark
 from larkdrop.errors import MomentFault
 from larkdrop.lark.client import Client
 from larkdrop.lark.contact import OUTAGE_SECONDS, Contact
-from larkdrop.sandbox import Sandbox
-from larkdrop.settings import Lark
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture
 
 

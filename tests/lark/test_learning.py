@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation import Platform, Simulation
+from tests.pipeline.simulation import Platform, Simulation
 
 
 def crowd(platform: Platform, pictures: int = 9000) -> Simulation:

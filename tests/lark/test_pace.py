@@ -1,18 +1,22 @@
-"""The gate, on a clock that the test turns: outages, the set-up, and waits as told."""
+"""Gate and rate windows together, on a clock that the test turns."""
 
 from __future__ import annotations
 
+from itertools import count
+
 from larkdrop.errors import MomentFault, SetupFault, Throttled
-from larkdrop.lark.pace import OUTAGE, Pace
+from larkdrop.lark.gate import OUTAGE
+from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
-from tests.simulation import Clock
+from tests.pipeline.simulation import Clock
 
 
 def make(clock: Clock, per_second: int = 50, per_minute: int = 1000) -> Pace:
     """A pace with probes every 60 s, and pauses of 1, 2, 4 … s in an outage."""
     return Pace(
-        per_second=per_second, per_minute=per_minute, probe_seconds=60, backoff=lambda n: 2.0 ** (n - 1), clock=clock
-    )
+        per_second=per_second, per_minute=per_minute, probe_seconds=60, pauses=lambda: (2.0**n for n in count()),
+        clock=clock,
+    )  # fmt: skip
 
 
 def ticket(pace: Pace, *, fresh: bool = True) -> Ticket:
@@ -91,7 +95,7 @@ def test_the_set_up_holds_everything_until_a_probe_succeeds() -> None:
     assert pace.hold is None
 
 
-def test_calls_from_before_a_person_says_it_is_mended_do_not_hold_up_the_probe() -> None:
+def test_calls_from_before_a_person_says_it_is_fixed_do_not_hold_up_the_probe() -> None:
     """They could only fail as everything did then: the probe that was asked for goes at once all the same."""
     for fault in (SetupFault("quota used up", code=99991403), MomentFault("no answer")):
         clock = Clock()

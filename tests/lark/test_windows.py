@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from larkdrop.lark.windows import Ticket, Windows
+from larkdrop.lark.windows import LocalWindows, Ticket
 
 
 def most_in(times: list[float], length: float) -> int:
@@ -13,7 +13,7 @@ def most_in(times: list[float], length: float) -> int:
     return max((sum(1 for other in times if at <= other < at + length) for at in times), default=0)
 
 
-def take(windows: Windows, now: float, *, fresh: bool) -> Ticket | None:
+def take(windows: LocalWindows, now: float, *, fresh: bool) -> Ticket | None:
     """A ticket, if there is one now."""
     return None if windows.delay(now, fresh=fresh) > 0 else windows.take(now, fresh=fresh)
 
@@ -28,7 +28,7 @@ def test_never_more_than_the_limit_in_any_window(
     per_second: int, per_minute: int, steps: list[tuple[float, bool, bool]]
 ) -> None:
     """Whenever and by whomever tickets are asked for, and whether or not they are given back."""
-    windows, now = Windows(per_second, per_minute), 1000.0
+    windows, now = LocalWindows(per_second, per_minute), 1000.0
     taken = []
     for step, fresh, needed in steps:
         now += step
@@ -45,7 +45,7 @@ def test_never_more_than_the_limit_in_any_window(
 @given(per_second=st.integers(1, 20), per_minute=st.integers(1, 300), fresh=st.booleans())
 def test_who_waits_as_told_uses_the_minutes_up(per_second: int, per_minute: int, *, fresh: bool) -> None:
     """Over three of them, nearly all that is allowed goes."""
-    windows, now, went = Windows(per_second, per_minute), 1000.0, 0
+    windows, now, went = LocalWindows(per_second, per_minute), 1000.0, 0
     while (now := now + windows.delay(now, fresh=fresh) + 1e-6) < 1180:
         went += take(windows, now, fresh=fresh) is not None
     kept = 0 if fresh or per_minute == 1 else max(1, per_minute // 200)
@@ -55,7 +55,7 @@ def test_who_waits_as_told_uses_the_minutes_up(per_second: int, per_minute: int,
 
 def test_the_first_half_of_a_minute_goes_at_once_and_the_rest_evenly() -> None:
     """500 at the limit of a second; then no second of the minute goes without."""
-    windows, now, went = Windows(50, 1000), 1000.0, []
+    windows, now, went = LocalWindows(50, 1000), 1000.0, []
     while (now := now + windows.delay(now, fresh=True) + 1e-6) < 1060:
         windows.take(now, fresh=True)
         went.append(now - 1000)
@@ -66,7 +66,7 @@ def test_the_first_half_of_a_minute_goes_at_once_and_the_rest_evenly() -> None:
 def test_a_fresh_drop_finds_a_place_at_any_moment_of_a_backlog() -> None:
     """On both windows, whatever the backlog has used."""
     for per_second, per_minute in ((50, 1000), (20, 300), (40, 40)):
-        windows, now, waits = Windows(per_second, per_minute), 1000.0, []
+        windows, now, waits = LocalWindows(per_second, per_minute), 1000.0, []
         next_fresh = 1000.0
         while now < 1190:
             while take(windows, now, fresh=False):
@@ -82,7 +82,7 @@ def test_a_fresh_drop_finds_a_place_at_any_moment_of_a_backlog() -> None:
 
 def test_a_ticket_given_back_is_free_again() -> None:
     """Known content costs no budget."""
-    windows = Windows(per_second=1, per_minute=1)
+    windows = LocalWindows(per_second=1, per_minute=1)
     for _ in range(5):
         ticket = take(windows, 1000.0, fresh=False)
         assert ticket
@@ -92,7 +92,7 @@ def test_a_ticket_given_back_is_free_again() -> None:
 
 def test_tickets_given_back_keep_nobody_waiting() -> None:
     """A backlog of known content, in a minute that is half used up, goes as fast as it can be looked at."""
-    windows, now = Windows(50, 1000), 1000.0
+    windows, now = LocalWindows(50, 1000), 1000.0
     for _ in range(600):
         now += windows.delay(now, fresh=False) + 1e-6
         windows.take(now, fresh=False)
@@ -109,7 +109,7 @@ def test_tickets_given_back_keep_nobody_waiting() -> None:
 @given(lingers=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3]), min_size=30, max_size=90))
 def test_calls_that_linger_on_their_way_do_not_arrive_too_close_together(lingers: list[float]) -> None:
     """The platform counts arrivals: what a thread's wait or a handshake delayed counts from when it came."""
-    windows, now = Windows(20, 1000), 1000.0
+    windows, now = LocalWindows(20, 1000), 1000.0
     on_the_way: list[tuple[float, Ticket]] = []
     arrivals: list[float] = []
     while len(arrivals) < 120:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))

@@ -1,4 +1,4 @@
-"""One booted systemd for all tests of this folder, with larkdrop installed in it as the README says."""
+"""One booted systemd for all tests of this folder, with larkdrop installed in it as docs/service.md says."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from larkdrop.sandbox import Faults, Sandbox
+from larkdrop.sandbox.faults import Faults
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, wait_for_sidecar, wait_until
-from tests.systemd.guest import CHECKOUT, Guest, readme, why_not
+from tests.systemd.guest import CHECKOUT, Guest, documented, why_not
 
 UNIT = "larkdrop.service"
 SECRET = "sandbox-secret"
@@ -96,14 +97,14 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def installed(guest: Guest, sandbox: Sandbox) -> Service:
-    """Installed by the README's commands, in order; only what a person types is given by the test."""
+    """Installed by the documented commands, in order; only what a person types is given by the test."""
     editor = guest.path("/root/editor")
     editor.write_text(
         f'#!/bin/sh\nsed -i \'s|^app_id = .*|app_id = "cli_sandbox"\\nbase_url = "{sandbox.url}"|; /upload/d\' "$1"\n'
         'printf "\\n[upload]\\nbackoff_initial = 0.1\\n" >>"$1"\n'
     )
     editor.chmod(0o755)
-    install, settings, inbox, start, *_ = readme("For the system")
+    install, settings, inbox, start = documented("Install for the system")
     guest.bash(install, folder=CHECKOUT)
     guest.bash(f"EDITOR=/root/editor\n{settings}", folder=CHECKOUT, stdin=SECRET)
     guest.bash(inbox, folder=CHECKOUT)

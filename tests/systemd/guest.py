@@ -1,4 +1,4 @@
-"""A real, booted systemd in namespaces of its own, and the README's commands in it."""
+"""A real, booted systemd in namespaces of its own, and the commands of docs/service.md for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any, Self
@@ -136,9 +135,8 @@ class Guest:
         subprocess.run(["nsenter", "-t", str(self._holder.pid), "-m", *words], check=True)
 
 
-def readme(heading: str) -> Iterator[str]:
-    """The command blocks under a heading of the README, in order."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    part = text.split(f"\n### {heading}\n")[1].split("\n### ")[0].split("\n## ")[0]
-    for indent, block in re.findall(r"^( *)```bash\n(.*?)^ *```$", part, re.MULTILINE | re.DOTALL):
-        yield "\n".join(line.removeprefix(indent) for line in block.splitlines())
+def documented(heading: str) -> list[str]:
+    """The command blocks under a heading of docs/service.md, in order."""
+    text = (PROJECT / "docs/service.md").read_text(encoding="utf-8")
+    part = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"^```bash\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from larkdrop.sandbox import Sandbox
+from larkdrop.sandbox.server import Sandbox
 from tests.helpers import picture, sidecar_of, wait_for_sidecar, wait_until
 from tests.systemd.conftest import SECRET
-from tests.systemd.guest import CHECKOUT, Guest, readme
+from tests.systemd.guest import CHECKOUT, Guest, documented
 
 INBOX = "/home/bob/Pictures/lark"
 CHECKOUT_OF_BOB = "/home/bob/larkdrop"
@@ -19,7 +19,7 @@ CHECKOUT_OF_BOB = "/home/bob/larkdrop"
 def bob(guest: Guest, sandbox: Sandbox) -> str:
     """A user with a checkout and a running user manager."""
     guest.bash(f"useradd -m bob && cp -r {CHECKOUT} {CHECKOUT_OF_BOB} && chown -R bob: {CHECKOUT_OF_BOB}")
-    install, linger, _ = readme("For a user")
+    install, linger, _ = documented("Install for a user")
     guest.bash(linger.replace("alice", "bob"))
     wait_until(
         lambda: guest.bash("systemctl --user is-system-running || true", user="bob") == "running", what="the manager"
@@ -36,7 +36,7 @@ def bob(guest: Guest, sandbox: Sandbox) -> str:
 
 
 def test_a_user_drops_a_picture(guest: Guest, bob: str) -> None:
-    """The README's commands for a user lead to a key; the secret is in no environment."""
+    """The documented commands for a user lead to a key; the secret is in no environment."""
     place = guest.path(INBOX) / "chart.png"
     place.write_bytes(picture(80_000))
     key = wait_for_sidecar(place)["image_key"]
@@ -62,15 +62,15 @@ def test_systemd_analyze(guest: Guest, bob: str) -> None:
 
 
 def test_to_be_rid_of_it(guest: Guest, bob: str) -> None:
-    """The README's last block for a user leaves the pictures alone."""
-    guest.bash(list(readme("For a user"))[-1], user=bob)
+    """The documented last block for a user leaves the pictures alone."""
+    guest.bash(documented("Install for a user")[-1], user=bob)
     assert not guest.path("/home/bob/.local/bin/larkdrop").exists()
     assert sidecar_of(guest.path(INBOX) / "chart.png")
 
 
 def test_pipx_for_the_system(guest: Guest) -> None:
-    """The README's pipx command puts larkdrop where the system's units look for it."""
-    text = (guest.path(CHECKOUT) / "README.md").read_text()
+    """The documented pipx command puts larkdrop where the system's units look for it."""
+    text = (guest.path(CHECKOUT) / "docs/service.md").read_text()
     command = next(part for part in text.split("`") if part.startswith("PIPX_HOME=/opt/pipx"))
     guest.bash("rm -rf /opt/larkdrop")
     guest.bash(command, folder=CHECKOUT)

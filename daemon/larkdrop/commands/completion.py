@@ -14,6 +14,5 @@ def command(context: click.Context, shell: str) -> None:
 
     Put it where the shell looks for it, or into its start-up file: eval "$(larkdrop completion bash)"
     """
-    script = get_completion_class(shell)
-    if script:
+    if script := get_completion_class(shell):
         click.echo(script(context.find_root().command, {}, "larkdrop", "_LARKDROP_COMPLETE").source())

@@ -1,19 +1,22 @@
-"""``larkdrop config``."""
+"""``larkdrop config``, and the example file: every key with its default, its unit and why one would change it."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
 import click
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
-from larkdrop import config
 from larkdrop.commands.options import config_option, json_option, print_json
-from larkdrop.settings import SECTIONS
+from larkdrop.config.load import Origins, load_with_origins
+from larkdrop.config.settings import SECTIONS, Settings
 
+# Characters of a line past which it does not widen the column of the sources.
+WIDE = 60
 # What everybody has to fill in, and what keys without a fixed default look like.
 SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
 UNSET = {("watch", "move_to"): "done", ("state", "dir"): "state", ("log", "results"): "results.jsonl"}
@@ -28,48 +31,40 @@ def command(config_file: Path | None, *, as_json: bool, as_example: bool) -> Non
     if as_example:
         click.echo(example(), nl=False)
         return
-    settings, origins = config.load_with_origins(config_file, signs_in=False)
-    rows = []
-    for name in SECTIONS:
-        section: Any = getattr(settings, name)
-        for place, part in enumerate(section) if isinstance(section, tuple) else [(None, section)]:
-            rows += [(name, place, key, *row) for key, row in _rows(part, name, origins).items()]
+    rows = list(_rows(*load_with_origins(config_file, signs_in=False)))
     if as_json:
-        print_json([
-            {"key": f"{name}.{key}" if place is None else f"{name}[{place}].{key}", "value": value, "from": source}
-            for name, place, key, value, source in rows
-        ])  # fmt: skip
+        print_json([{"key": f"{table}.{key}", "value": value, "from": source} for table, key, value, source in rows])
         return
-    before: tuple[str, int | None] | None = None
-    width = max(len(f"{key} = {_as_toml(value)}") for _, _, key, value, _ in rows if len(_as_toml(value)) < 60)
-    for name, place, key, value, source in rows:
-        if (name, place) != before:
-            click.echo(("\n" if before else "") + (f"[{name}]" if place is None else f"[[{name}]]"))
-            before = (name, place)
-        line = f"{key} = {_as_toml(value)}" if value is not None else f"# {key} is not set"
+    lines = [f"# {key} is not set" if value is None else f"{key} = {_as_toml(value)}" for _, key, value, _ in rows]
+    width = max(len(line) for line in lines if len(line) < WIDE)
+    before = ""
+    for (table, _, _, source), line in zip(rows, lines, strict=True):
+        if table != before:
+            name, _, number = table.partition("[")
+            click.echo(("\n" if before else "") + (f"[[{name}]]" if number else f"[{name}]"))
+            before = table
         click.echo(f"{line:{width}}  # {source}")
 
 
-def _rows(part: BaseModel, name: str, origins: dict[tuple[str, ...], str]) -> dict[str, tuple[Any, str]]:
-    """Each key of a section with its value, as JSON has it, and its source."""
-    rows: dict[str, tuple[Any, str]] = {}
-    for key, value in part:
-        plain: Any = value
-        if isinstance(value, SecretStr):
-            plain = "********" if value.get_secret_value() else ""
-        elif isinstance(value, PurePath):
-            plain = str(value)
-        source = origins.get((name, key), "")
-        if name == "watch" and key in part.model_fields_set:
-            source = origins.get((name,), "") or source
-        if not source and key == "dir" and os.environ.get("STATE_DIRECTORY"):
-            source = "$STATE_DIRECTORY"
-        rows[key] = (plain, source or "default")
-    return rows
+def _rows(settings: Settings, origins: Origins) -> Iterator[tuple[str, str, Any, str]]:
+    """Each setting: its table (``lark``, ``watch[0]``), key, value as JSON has it, and where it comes from."""
+    parts = [(name, name, getattr(settings, name)) for name in SECTIONS if name != "watch"]
+    parts[1:1] = [(f"watch[{number}]", "watch", watch) for number, watch in enumerate(settings.watch)]
+    for table, name, part in parts:
+        for key, value in part:
+            plain: Any = str(value) if isinstance(value, PurePath) else value
+            if isinstance(value, SecretStr):
+                plain = "********" if value.get_secret_value() else ""
+            source = origins.get((name, key), "")
+            if name == "watch" and key in part.model_fields_set:
+                source = origins.get((name,), "") or source
+            if not source and key == "dir" and os.environ.get("STATE_DIRECTORY"):
+                source = "$STATE_DIRECTORY"
+            yield table, key, plain, source or "default"
 
 
 def example() -> str:
-    """The example file: every key with its default, its unit and why one would change it."""
+    """The text of ``config.example.toml``."""
     lines = [
         "# larkdrop's configuration: every key with its default. Lines that begin with # are optional.",
         "# Any key can come from the environment instead: LARKDROP_LARK__APP_SECRET, LARKDROP_UPLOAD__WORKERS, …",
@@ -77,15 +72,15 @@ def example() -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"[[{name}]]" if name == "watch" else f"[{name}]"]
         for key, field in section.model_fields.items():
-            needed = SAMPLES.get((name, key))
-            default = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-            unset = field.default_factory is not None or default is None
-            value = needed if needed is not None else UNSET.get((name, key)) if unset else default
-            lines += [f"# {field.description}", f"{'' if needed is not None else '# '}{key} = {_as_toml(value)}"]
+            place = (name, key)
+            value = SAMPLES.get(place, UNSET.get(place, field.default))
+            mark = "" if place in SAMPLES else "# "
+            lines += [f"# {field.description}", f"{mark}{key} = {_as_toml(value)}"]
     return "\n".join(lines) + "\n"
 
 
 def _as_toml(value: Any) -> str:
+    """A value as TOML."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_as_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)

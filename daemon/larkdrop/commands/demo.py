@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from PIL import Image, ImageDraw
 
 from larkdrop.folder.sidecar import name_for
 
-PATIENCE = 30.0
+# Seconds to wait for the daemon.
+TIMEOUT = 30.0
 CONFIG = """\
 [lark]
 base_url = "{url}"
@@ -38,26 +40,26 @@ settle_seconds = 0.5
 dir = "state"
 """
 NEXT = """\
-That was a local sandbox on this machine: these keys mean nothing to the real Lark. Look around in what it left:
+That was a local sandbox on this machine: these keys mean nothing to the real Lark. What it left can be explored:
   {larkdrop} status --config {config}
 The next demo removes this folder. To use the real Lark:
-  1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot and grant im:resource.
+  1. Create a custom app on open.larksuite.com (or open.feishu.cn), enable its Bot feature and grant im:resource.
   2. {larkdrop} config --example > config.toml, and put app_id, app_secret and your folder into it.
   3. {larkdrop} check, then {larkdrop} run."""
 # The name of the file that marks a folder as a demo's, and the beginning of such a folder's name.
-MARK, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
+MARKER, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
 
 
 @click.command(epilog="Example: larkdrop demo")
 def command() -> None:
     """See it work in a minute, without an account: real pictures, a real daemon, a local sandbox instead of Lark."""
     try:
-        from larkdrop.sandbox import Sandbox  # noqa: PLC0415 - an optional extra
+        from larkdrop.sandbox.server import Sandbox  # noqa: PLC0415 - an optional extra
     except ModuleNotFoundError as missing:
         raise click.ClickException(f"the sandbox needs {missing.name}: pip install 'larkdrop[sandbox]'.") from missing
     _remove_older()
     home = Path(tempfile.mkdtemp(prefix=PREFIX))
-    (home / MARK).write_text(str(os.getpid()))
+    (home / MARKER).write_text(str(os.getpid()))
     inbox, results = home / "inbox", home / "state" / "results.jsonl"
     inbox.mkdir()
     with Sandbox() as sandbox:
@@ -69,10 +71,10 @@ def command() -> None:
             argv = [sys.executable, "-m", "larkdrop", "run", "--config", str(config)]
             daemon = subprocess.Popen(argv, stderr=log)  # noqa: S603 - ourselves
         try:
-            _wait_for(lambda: '"watching"' in (home / "daemon.log").read_text(), daemon, home)
+            next(line for line in _follow(home, "daemon.log", daemon) if '"watching"' in line)
             pictures = list(draw(inbox))
-            for line in _follow(results, len(pictures), daemon, home):
-                _show(line)
+            for line in islice(_follow(home, "state/results.jsonl", daemon), len(pictures)):
+                _show(json.loads(line))
         finally:
             daemon.terminate()
             daemon.wait(30)
@@ -95,16 +97,16 @@ def _remove_older() -> None:
     """Remove the folders that earlier demos of this user left, and nothing else."""
     for home in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
-            mark = os.lstat(home / MARK)
-            ours = not home.is_symlink() and home.stat().st_uid == mark.st_uid == os.getuid()
-            if ours and stat.S_ISREG(mark.st_mode) and not _runs((home / MARK).read_text()):
+            marker = os.lstat(home / MARKER)
+            ours = not home.is_symlink() and home.stat().st_uid == marker.st_uid == os.getuid()
+            if ours and stat.S_ISREG(marker.st_mode) and not _is_running((home / MARKER).read_text()):
                 shutil.rmtree(home)
                 click.echo(f"Removed {home}, which an earlier demo left.")
         except OSError:
             continue
 
 
-def _runs(pid: str) -> bool:
+def _is_running(pid: str) -> bool:
     """Whether the demo that wrote its process id still runs."""
     running = Path("/proc", pid, "cmdline")
     return pid.isdigit() and running.exists() and b"demo" in running.read_bytes()
@@ -129,25 +131,17 @@ def draw(inbox: Path) -> Iterator[str]:
     yield "not-a-picture.png"
 
 
-def _follow(results: Path, count: int, daemon: subprocess.Popen[bytes], home: Path) -> Iterator[dict[str, Any]]:
-    """The first ``count`` lines of the result log, as they come."""
-    seen = 0
-
-    def more() -> bool:
-        return results.exists() and results.read_text().count("\n") > seen
-
-    while seen < count:
-        _wait_for(more, daemon, home)
-        yield json.loads(results.read_text().splitlines()[seen])
-        seen += 1
-
-
-def _wait_for(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], home: Path) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if daemon.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
+def _follow(home: Path, name: str, daemon: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The lines of a log, as the daemon writes them. Raises ClickException where none comes in time."""
+    file, seen, deadline = home / name, 0, time.monotonic() + TIMEOUT
+    while daemon.poll() is None and time.monotonic() < deadline:
+        new = file.read_text().split("\n")[seen:-1] if file.exists() else []
+        for line in new:
+            yield line
+            deadline = time.monotonic() + TIMEOUT
+        seen += len(new)
         time.sleep(0.01)
+    raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
 
 
 def _show(line: dict[str, Any]) -> None:

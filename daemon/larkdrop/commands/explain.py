@@ -1,14 +1,13 @@
-"""``larkdrop explain``."""
+"""``larkdrop explain``: prints what ``service/explain.py`` answers."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from larkdrop import answers, config
-from larkdrop.commands.options import absolute, ask, config_option, json_option, tell
+from larkdrop.commands.options import absolute, ask, config_option, json_option, print_answers
+from larkdrop.config.load import load
 
 
 @click.command(epilog="Example: larkdrop explain inbox/photo.jpg")
@@ -20,12 +19,6 @@ def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) 
 
     Of a folder, what is in it that needs attention; without PATHS, everything that needs attention.
     """
-    settings = config.load(config_file, signs_in=False)
-    wanted = [absolute(path) for path in paths]
-    answered = ask(settings, "explain", paths=wanted)
-    if answered is None:
-        with answers.index_of(settings) as index:
-            answered = [asdict(answer) for answer in answers.explain(wanted, settings, index, None)]
-    tell(answered, as_json=as_json)
-    if not answered and not as_json:
-        click.echo("Nothing needs attention.")
+    settings = load(config_file, signs_in=False)
+    answers = ask(settings, "explain", [absolute(path) for path in paths])
+    print_answers(answers, as_json=as_json, if_none="Nothing needs attention.")

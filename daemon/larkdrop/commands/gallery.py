@@ -16,9 +16,10 @@ import click
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from larkdrop import answers, config
-from larkdrop.commands.options import config_option, shown
-from larkdrop.index import File
+from larkdrop.commands.options import config_option
+from larkdrop.config.load import load
+from larkdrop.records.index import File, Index
+from larkdrop.service.texts import counted, printable
 
 PAGE = Path(__file__).with_name("gallery.html")
 # Pixels of a thumbnail's longer side: twice what the page shows, for screens of two pixels a point; 2 to 10 kB.
@@ -34,18 +35,17 @@ LARGE = 40_000_000
     help="Where to write the page.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), default=5000, show_default=True, help="The newest ones, this many.")
-@click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool) -> None:
-    """Make one page of all uploaded images: look, filter, sort, enlarge, copy keys.
+    """Make one page of all uploaded images: browse, filter, sort, enlarge, copy keys.
 
-    The page holds its thumbnails and keys in itself: it can be mailed, and works without a network. Enlarged, a picture
-    is read from where it is on this machine, and shown as its thumbnail anywhere else.
+    The page holds its thumbnails and keys itself: it can be mailed, and works without a network. Enlarged, a picture
+    is read from where it is on this machine; on any other, its thumbnail is shown.
     """
-    settings = config.load(config_file, signs_in=False)
-    watch = answers.watch_of(settings, os.path.realpath(output))
-    if watch:
+    settings = load(config_file, signs_in=False)
+    if watch := settings.watch_of(os.path.realpath(output)):
         raise click.BadParameter(f"must not lie in the watched folder {watch.path}.", param_hint="--output")
-    with answers.index_of(settings) as index:
+    with Index(settings.key_cache) as index:
         files = list(index.files(status="uploaded"))[: -limit - 1 : -1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         thumbs: Iterator[str] = pool.map(thumbnail, map(_place, files))
@@ -58,18 +58,16 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
         output.write_text(PAGE.read_text(encoding="utf-8").replace("@DATA@", data), encoding="utf-8")
     except OSError as error:
         raise click.FileError(str(output), error.strerror or "") from error
-    click.echo(f"{len(pictures):,} {'picture' if len(pictures) == 1 else 'pictures'} in {shown(str(output))}")
+    click.echo(f"{counted(len(pictures), 'picture')} in {printable(str(output))}")
     if open_it:
         click.launch(str(output.absolute()))
 
 
 def _entry(file: File, thumb: str) -> dict[str, Any]:
-    name = os.path.relpath(file.path, file.watch)
     place = _place(file)
-    original = Path(place).as_uri() if os.path.isfile(place) else ""
     return {
-        "name": name, "path": file.path, "at": file.at, "size": file.size, "key": file.image_key, "thumb": thumb,
-        "original": original,
+        "name": os.path.relpath(file.path, file.watch), "path": file.path, "at": file.at, "size": file.size,
+        "key": file.image_key, "thumb": thumb, "original": Path(place).as_uri() if os.path.isfile(place) else "",
     }  # fmt: skip
 
 

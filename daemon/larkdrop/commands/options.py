@@ -1,23 +1,23 @@
-"""What several commands share: options, paths as people give them, and the daemon's answers."""
+"""What several commands share: options, paths as people give them, and answers as people read them."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from larkdrop import control
-from larkdrop.settings import Settings
+from larkdrop.config.settings import Settings
+from larkdrop.service import control
+from larkdrop.service.texts import printable
 
 config_option = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    "--config", "config_file", type=click.Path(dir_okay=False, path_type=Path),
     help="The config file; else the usual places.",
-)
+)  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -29,27 +29,25 @@ def absolute(path: str) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def ask(settings: Settings, about: str, **more: Any) -> Any:
-    """The running daemon's answer, or None where none runs. Raises NotAvailable."""
-    return control.ask(settings.state.dir, {"ask": about, **more})
+def ask(settings: Settings, question: str, paths: Sequence[str] = ()) -> Any:
+    """The running daemon's answer, or where none runs what the folders and the key cache tell. Raises NotAvailable."""
+    answer = control.ask(settings.state.dir, question, paths)
+    return control.answer(question, paths, settings, None) if answer is None else answer
 
 
-def print_json(made: Any) -> None:
+def print_json(data: Any) -> None:
     """Print JSON, pure ASCII."""
-    click.echo(json.dumps(made, indent=2))
+    click.echo(json.dumps(data, indent=2))
 
 
-def tell(answers: list[dict[str, Any]], *, as_json: bool) -> None:
+def print_answers(answers: list[dict[str, Any]], *, as_json: bool, if_none: str) -> None:
     """Print what was answered about each path."""
     if as_json:
         print_json(answers)
         return
     for answer in answers:
-        click.echo(f"{shown(answer['path'])}: {answer['says']}" if answer["path"] else answer["says"])
+        click.echo(f"{printable(answer['path'])}: {answer['says']}" if answer["path"] else answer["says"])
         if answer["hint"]:
             click.echo(f"  → {answer['hint']}")
-
-
-def shown(path: str) -> str:
-    """A name that can't garble a terminal."""
-    return path if path.isprintable() else repr(path)[1:-1]
+    if not answers:
+        click.echo(if_none)

@@ -9,13 +9,18 @@ from collections import Counter, deque
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from larkdrop import config, logs
 from larkdrop.commands.options import config_option
-from larkdrop.service import Service
-from larkdrop.settings import Settings
+from larkdrop.config.load import load
+from larkdrop.config.settings import Settings
+from larkdrop.service import logs
+from larkdrop.service.daemon import Service
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # Seconds after which a file counts for a third in the rate; for which a total must be larger, or smaller, to be shown;
 # for which a reason stays.
@@ -33,7 +38,7 @@ def command(config_file: Path | None, *, once: bool, quiet: bool, verbose: bool)
     """Watch the folders and upload what is dropped into them."""
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other.")
-    settings = config.load(config_file)
+    settings = load(config_file)
     level = "debug" if verbose else "warning" if quiet else settings.log.level
     if once and sys.stderr.isatty() and level in {"info", "warning", "error"} and settings.log.format != "json":
         sys.exit(_with_bar(settings, "error" if level == "error" else "warning"))
@@ -80,33 +85,52 @@ class Meter:
         return self._files / self._seconds if self._done and self._at - self._began >= 1 else None
 
 
+class Bar:
+    """What a run has done so far, on a progress bar."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("scanning", total=None, pace="")
+        self._meter = Meter()
+        self._began = time.monotonic()
+        self._outcomes = Counter[str]()
+        self._left = 0
+
+    def show(self, outcomes: Counter[str], left: int, reason: str) -> None:
+        """What came of files, by outcome; how many are left; why they wait."""
+        self._outcomes, self._left, meter = outcomes, left, self._meter
+        meter.tick(outcomes.total(), left, reason)
+        pace = ""
+        if meter.rate and meter.rate >= SLOWEST:
+            remaining = (meter.total - outcomes.total()) / meter.rate
+            pace = f"{meter.rate:.{0 if meter.rate >= 10 else 1}f}/s {_clock(remaining)}"
+        text = _counts(outcomes) + (f"; {meter.reason}" if meter.reason else "")
+        self._progress.update(
+            self._task, completed=outcomes.total(), total=meter.total or None, description=text, pace=pace
+        )
+
+    def end(self) -> str:
+        """Show the last counts. Returns a summary of the run."""
+        counts, total = _counts(self._outcomes), self._outcomes.total() + self._left
+        self._progress.update(self._task, total=total, description=counts, pace="")
+        left = f"; {self._left:,} left" if self._left else ""
+        return f"{counts} in {_clock(time.monotonic() - self._began)}{left}."
+
+
 def _with_bar(settings: Settings, level: str) -> int:
     """Run once, with a progress bar instead of a line for each upload."""
-    # Here, since a daemon never needs them.
+    # Imported here, since a daemon never needs them.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"), TextColumn("{task.description}"))
     console = Console(stderr=True, highlight=False)
-    meter, began = Meter(), time.monotonic()
     with Progress(*columns, console=console) as progress:
         logs.set_up(level, settings.log.format)
-        bar = progress.add_task("looking", total=None, pace="")
-        done, rest, counts = 0, 0, _counts(Counter())
-
-        def show(outcomes: Counter[str], left: int, reason: str) -> None:
-            nonlocal done, rest, counts
-            done, rest, counts = sum(outcomes.values()), left, _counts(outcomes)
-            meter.tick(done, left, reason)
-            pace = ""
-            if meter.rate and meter.rate >= SLOWEST:
-                pace = f"{meter.rate:.{0 if meter.rate >= 10 else 1}f}/s {_clock((meter.total - done) / meter.rate)}"
-            says = f"{counts}; {meter.reason}" if meter.reason else counts
-            progress.update(bar, completed=done, total=meter.total or None, description=says, pace=pace)
-
-        code = Service(settings, on_tick=show).run(once=True)
-        progress.update(bar, total=done + rest, description=counts, pace="")
-    console.print(f"{counts} in {_clock(time.monotonic() - began)}" + (f"; {rest:,} left" if rest else "") + ".")
+        bar = Bar(progress)
+        code = Service(settings, on_tick=bar.show).run(once=True)
+        summary = bar.end()
+    console.print(summary)
     return code
 
 
@@ -116,7 +140,7 @@ def _clock(seconds: float) -> str:
 
 
 def _counts(outcomes: Counter[str]) -> str:
-    words = [f"{outcomes['uploaded']:,} uploaded"]
-    words += [f"{outcomes['reused']:,} known already"] if outcomes["reused"] else []
-    words += [f"{outcomes['rejected']:,} rejected"] if outcomes["rejected"] else []
-    return ", ".join(words)
+    counts = [f"{outcomes['uploaded']:,} uploaded"]
+    counts += [f"{outcomes['reused']:,} already known"] if outcomes["reused"] else []
+    counts += [f"{outcomes['rejected']:,} rejected"] if outcomes["rejected"] else []
+    return ", ".join(counts)

@@ -9,20 +9,18 @@ from typing import Any, get_args
 
 import click
 
-from larkdrop.sandbox import APP_ID, APP_SECRET, Edition, Faults, Sandbox
+from larkdrop.sandbox.faults import Faults
+from larkdrop.sandbox.platform import APP_ID, APP_SECRET, Edition
+from larkdrop.sandbox.server import Sandbox
 
 
 def _fault_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(fields(Faults)):
         flag = isinstance(option.default, bool)
         command = click.option(
-            f"--{option.name.replace('_', '-')}",
-            option.name,
-            default=option.default,
-            is_flag=flag,
-            show_default=not flag,
-            help=option.metadata["help"].capitalize() + ".",
-        )(command)
+            f"--{option.name.replace('_', '-')}", option.name, default=option.default, is_flag=flag,
+            show_default=not flag, help=option.metadata["help"].capitalize() + ".",
+        )(command)  # fmt: skip
     return command
 
 
@@ -50,6 +48,5 @@ def command(port: int, edition: Edition, app_id: str, app_secret: str, seed: int
             click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
     except OSError as error:
-        raise click.ClickException(
-            f"port {port} can't be used ({error.strerror}); choose another with --port."
-        ) from error
+        message = f"port {port} can't be used ({error.strerror}); choose another with --port."
+        raise click.ClickException(message) from error

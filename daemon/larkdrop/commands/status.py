@@ -1,4 +1,4 @@
-"""``larkdrop status``."""
+"""``larkdrop status``: prints what ``service/status.py`` tells."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from larkdrop import answers, config
-from larkdrop.commands.options import ask, config_option, json_option, print_json, shown
-from larkdrop.settings import Settings
+from larkdrop.commands.options import ask, config_option, json_option, print_json
+from larkdrop.config.load import load
+from larkdrop.config.settings import Settings
+from larkdrop.records.index import Index
+from larkdrop.service.status import rejected_files
+from larkdrop.service.texts import printable
 
 # Seconds between two refreshes with --watch.
 REFRESH = 2.0
-# Columns on a pipe: lines are not wrapped there.
-UNWRAPPED = 10_000
 # Troubles that are shown; --json has all.
 MOST_TROUBLES = 5
 
@@ -30,26 +31,26 @@ MOST_TROUBLES = 5
 @click.command(epilog="Example: larkdrop status --watch")
 @config_option
 @json_option
-@click.option("--watch", "stay", is_flag=True, help="Ask again every 2 seconds, until Ctrl-C.")
+@click.option("--watch", "stay", is_flag=True, help="Refresh every 2 seconds, until Ctrl-C.")
 @click.option("--rejected", "only_rejected", is_flag=True, help="List the rejected files, and why.")
 @click.option("--strict", is_flag=True, help="Exit 1 for rejected files too.")
 def command(config_file: Path | None, *, as_json: bool, stay: bool, only_rejected: bool, strict: bool) -> None:
-    """Tell whether larkdrop is running and all is well; exit 1 if something needs a person.
+    """Show whether larkdrop is running and all is well; exit 1 if something needs a person.
 
     A rejected file is a remark: it keeps nothing else from being uploaded. Works whether or not larkdrop is running.
     """
     if stay and only_rejected:
         raise click.UsageError("--watch and --rejected exclude each other.")
-    settings = config.load(config_file, signs_in=False)
+    settings = load(config_file, signs_in=False)
     if only_rejected:
-        sys.exit(1 if _tell_rejected(settings, as_json=as_json) and strict else 0)
+        sys.exit(1 if _print_rejected(settings, as_json=as_json) and strict else 0)
     if stay and not as_json and sys.stdout.isatty():
-        with Live(page(look(settings)), console=Console(highlight=False), screen=True) as live:
+        with Live(page(ask(settings, "status")), console=Console(highlight=False), screen=True) as live:
             while True:
                 time.sleep(REFRESH)
-                live.update(page(look(settings)))
+                live.update(page(ask(settings, "status")))
     while True:
-        status = look(settings)
+        status = ask(settings, "status")
         if as_json:
             print_json(status)
         else:
@@ -60,47 +61,35 @@ def command(config_file: Path | None, *, as_json: bool, stay: bool, only_rejecte
         time.sleep(REFRESH)
 
 
-def look(settings: Settings) -> dict[str, Any]:
-    """The daemon's status, or where none runs what the folders and the key cache tell."""
-    status: dict[str, Any] | None = ask(settings, "status")
-    if status is None:
-        with answers.index_of(settings) as index:
-            status = answers.status(settings, index, None)
-    return status
-
-
-def _tell_rejected(settings: Settings, *, as_json: bool) -> int:
+def _print_rejected(settings: Settings, *, as_json: bool) -> int:
     """Print the rejected files, the oldest first; how many there are."""
-    with answers.index_of(settings) as index:
-        files = list(answers.rejected_of(index))
+    with Index(settings.key_cache) as index:
+        files = list(rejected_files(index))
     if as_json:
         print_json([{"path": file.path, "at": file.at, "reason": file.error} for file in files])
         return len(files)
     for file in files:
-        click.echo(f"{_local(file.at)}  {shown(file.path)}: {file.error}")
-    click.echo(
-        "`larkdrop explain PATH` says what to do; `larkdrop retry` takes them again." if files
-        else "No file was rejected.",
-        err=True,
-    )  # fmt: skip
+        click.echo(f"{_local(file.at)}  {printable(file.path)}: {file.error}")
+    note = "`larkdrop explain PATH` says what to do; `larkdrop retry` tries them again."
+    click.echo(note if files else "No file was rejected.", err=True)
     return len(files)
 
 
-def _print(made: RenderableType) -> None:
+def _print(shown: RenderableType) -> None:
     """Print a page; on a pipe without wrapping its lines, and without the blanks that fill them."""
     if sys.stdout.isatty():
-        Console(highlight=False).print(made)
+        Console(highlight=False).print(shown)
         return
-    console = Console(highlight=False, width=UNWRAPPED)
+    console = Console(highlight=False, width=10_000)
     with console.capture() as capture:
-        console.print(made)
+        console.print(shown)
     click.echo("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()), nl=False)
 
 
 def page(status: dict[str, Any]) -> RenderableType:
     """The status as a person reads it."""
-    needs = (Text(f"✗ {shown(need)}", style="red") for need in status["needs"])
-    remarks = (Text(f"! {shown(remark)}", style="yellow") for remark in status["remarks"])
+    needs = (Text(f"✗ {printable(need)}", style="red") for need in status["needs"])
+    remarks = (Text(f"! {printable(remark)}", style="yellow") for remark in status["remarks"])
     return Group(_headline(status), *needs, *remarks, _folders(status), _facts(status))
 
 
@@ -122,13 +111,13 @@ def _folders(status: dict[str, Any]) -> Table:
         numbers = [f"{folder[column]:,}" for column in columns]
         if folder["rejected"]:
             numbers[-1] = f"[yellow]{numbers[-1]}[/yellow]"
-        table.add_row(escape(shown(folder["path"])), *numbers)
+        table.add_row(escape(printable(folder["path"])), *numbers)
     return table
 
 
 def _facts(status: dict[str, Any]) -> Table:
     """What else is known, a line each, under its name."""
-    calls, finished = status["calls"], status["finished"]
+    calls, finished, troubles = status["calls"], status["finished"], status["troubles"]
     quota = f" of {calls['quota']:,}" if calls["quota"] else ""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_row("calls", f"{calls['today']:,} today, {calls['month']:,}{quota} this month")
@@ -138,19 +127,19 @@ def _facts(status: dict[str, Any]) -> Table:
         table.add_row("held", Text(f"since {_local(held['since'])}: {_reason(held)}.", style="red"))
     elif status["running"]:
         table.add_row("gate", "open")
-    troubles = status["troubles"]
     for trouble in troubles[:MOST_TROUBLES]:
-        table.add_row("trouble", Text(f"can't {shown(trouble)}", style="red"))
+        table.add_row("trouble", Text(f"can't {printable(trouble)}", style="red"))
     if len(troubles) > MOST_TROUBLES:
         table.add_row("", Text(f"and {len(troubles) - MOST_TROUBLES:,} more", style="red"))
-    if bad := status["last_rejected"]:
-        table.add_row("rejected", Text(f"{shown(bad['path'])}: {bad['reason']}"))
+    if rejected := status["last_rejected"]:
+        table.add_row("rejected", Text(f"{printable(rejected['path'])}: {rejected['reason']}"))
     if error := status["last_error"]:
         table.add_row("error", Text(f"at {_local(error['at'])}: {_reason(error)}. {error['hint']}".strip()))
     return table
 
 
 def _local(moment: str) -> str:
+    """RFC 3339 as local time."""
     return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import time
 from dataclasses import dataclass
 from functools import cache
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.picture import Stamp
-from larkdrop.settings import Watch
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,6 @@ class Drop:
     stamp: Stamp | None = None
     quiet: float = 0.0
     by_scan: bool = False
-
-    def quiet_for(self, stamp: Stamp) -> float:
-        """For how many seconds the file is known to have been in this state: as watched, or by its own ctime."""
-        watched = self.quiet if self.stamp == stamp else 0.0
-        return max(watched, time.time() - stamp.ctime_ns / 1e9)
 
 
 @cache

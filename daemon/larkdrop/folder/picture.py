@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from larkdrop.durable import sync_data
-from larkdrop.folder.shape import End, Shape, recognise
-from larkdrop.progress import aside
+from larkdrop.folder.recognise import End, Shape, recognise
+from larkdrop.records.durable import sync_data
 
 CHUNK = 1024 * 1024
 
@@ -78,8 +77,8 @@ def parent_of(root: str, path: str) -> Iterator[tuple[int, str]]:
         os.close(folder)
 
 
-def read(folder: int, name: str, most: int) -> Picture:
-    """Read the regular file ``name`` in the open ``folder``; content over ``most`` bytes is hashed but not kept.
+def read(folder: int, name: str, max_bytes: int) -> Picture:
+    """Read the regular file ``name`` in the open ``folder``; content over ``max_bytes`` is hashed but not kept.
 
     What was read is on the disk then, so that no power cut leaves a record of a picture that is not there.
     Raises Changed, NotAFile, or OSError where it can't be read.
@@ -87,7 +86,7 @@ def read(folder: int, name: str, most: int) -> Picture:
     with _opened(folder, name) as (file, before):
         digest = hashlib.sha256()
         content = b""
-        if before.size > most:
+        if before.size > max_bytes:
             shape = Shape()
             while chunk := os.read(file, CHUNK):
                 if shape.format is None:
@@ -99,8 +98,7 @@ def read(folder: int, name: str, most: int) -> Picture:
             content = _read_all(file, before.size)
             digest.update(content)
             shape = recognise(content)
-        with aside:
-            sync_data(file)
+        sync_data(file)
         if before != Stamp.of(os.fstat(file)) or (content and len(content) != before.size):
             raise Changed(name)
     return Picture(before, content, digest.hexdigest(), shape)

@@ -1,4 +1,7 @@
-"""The folder is the queue: a walk finds every picture without a matching sidecar."""
+"""The folder is the queue: a walk finds every picture without a matching sidecar, so that a lost event costs nothing.
+
+When it is walked through is decided in ``pipeline/intake.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +9,88 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, ignored, wanted
-from larkdrop.progress import step
-from larkdrop.settings import Watch
 
 
-def scan(
-    watch: Watch,
-    *,
-    below: str = "",
-    left_before: float = 0.0,
-    changed: bool = True,
-    unreadable: Callable[[str, OSError], None],
-) -> Iterator[Drop]:
-    """Every file of a watched folder (or of its sub-folder ``below``) that two stats don't prove settled.
+class Scan:
+    """Gives every file of a watched folder that two stats don't prove to be done. To be iterated once.
 
-    A sub-folder is looked through where an event told of it: what is in it counts as dropped, not as found by a scan.
-
-    Costs two stats a picture and no memory. Sidecars being written when a crash came are removed, where they are
-    older than ``left_before`` (Unix seconds).
-    ``changed`` is false to pass over files that changed after they got their sidecar, for half the stats.
-    ``unreadable`` is told of folders that can't be listed.
+    Costs two stats a picture and no memory. ``seen`` is the number of files and folders that were passed so far.
     """
-    stack = [below or str(watch.path)]
-    while stack:
-        folder = stack.pop()
-        try:
-            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            unreadable(folder, error)
-            continue
-        try:
-            # By the open folder, names are found faster than by whole paths.
-            with os.scandir(opened) as entries:
-                for number, entry in enumerate(entries):
-                    if not number & 1023:
-                        step()
-                    name = entry.name
-                    if sidecar.is_ours(name):
-                        if left_before and sidecar.is_temp(name):
-                            with suppress(OSError):
-                                if entry.stat(follow_symlinks=False).st_ctime < left_before:
-                                    os.unlink(name, dir_fd=opened)
-                    elif entry.is_dir(follow_symlinks=False):
-                        if watch.recursive and not ignored(watch, name):
-                            stack.append(f"{folder}/{name}")
-                    elif (
-                        entry.is_file(follow_symlinks=False)
-                        and wanted(watch, name)
-                        and not _settled(watch, entry, opened, changed=changed)
-                    ):
-                        yield Drop(f"{folder}/{name}", watch, by_scan=not below)
-        except OSError as error:
-            unreadable(folder, error)
-        finally:
-            os.close(opened)
 
+    def __init__(
+        self,
+        watch: Watch,
+        *,
+        below: str = "",
+        sweep_before: float = 0.0,
+        changed: bool = True,
+        unreadable: Callable[[str, OSError], None],
+    ) -> None:
+        """``below``: walk only this sub-folder, of which an event told: what is in it counts as dropped, not as found.
 
-def _settled(watch: Watch, entry: os.DirEntry[str], folder: int, *, changed: bool) -> bool:
-    if watch.after_upload != "keep":
-        return False  # it is still to be moved or deleted
-    try:
-        beside = os.stat(sidecar.name_for(entry.name), dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    if not changed:
-        return True
-    try:
-        image = entry.stat(follow_symlinks=False)
-    except OSError:
-        return True  # gone meanwhile: nothing to do
-    return sidecar.proves(image.st_mtime_ns, image.st_ctime_ns, beside)
+        ``sweep_before``: remove temp files that a crash left before this time (Unix seconds).
+        ``changed``: false passes over files that changed after they got their sidecar, for half the stats.
+        ``unreadable`` is told of folders that can't be listed.
+        """
+        self.seen = 0
+        self._watch = watch
+        self._below = below
+        self._sweep_before = sweep_before
+        self._changed = changed
+        self._unreadable = unreadable
+
+    def __iter__(self) -> Iterator[Drop]:
+        folders = [self._below or str(self._watch.path)]
+        while folders:
+            path = folders.pop()
+            try:
+                folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                self._unreadable(path, error)
+                continue
+            try:
+                # By the open folder, names are found faster than by whole paths.
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        self.seen += 1
+                        name = entry.name
+                        if sidecar.is_ours(name):
+                            self._sweep(entry, folder)
+                        elif entry.is_dir(follow_symlinks=False):
+                            if self._watch.recursive and not ignored(self._watch, name):
+                                folders.append(f"{path}/{name}")
+                        elif (
+                            entry.is_file(follow_symlinks=False)
+                            and wanted(self._watch, name)
+                            and not self._is_done(entry, folder)
+                        ):
+                            yield Drop(f"{path}/{name}", self._watch, by_scan=not self._below)
+            except OSError as error:
+                self._unreadable(path, error)
+            finally:
+                os.close(folder)
+
+    def _sweep(self, entry: os.DirEntry[str], folder: int) -> None:
+        """Remove a temp file that was left by a crash."""
+        if self._sweep_before and sidecar.is_temp(entry.name):
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_ctime < self._sweep_before:
+                    os.unlink(entry.name, dir_fd=folder)
+
+    def _is_done(self, entry: os.DirEntry[str], folder: int) -> bool:
+        if self._watch.after_upload != "keep":
+            return False  # it is still to be moved or deleted
+        try:
+            written = os.stat(sidecar.name_for(entry.name), dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return False
+        if not self._changed:
+            return True
+        try:
+            image = entry.stat(follow_symlinks=False)
+        except OSError:
+            return True  # gone meanwhile: nothing to do
+        return sidecar.proves(image.st_mtime_ns, image.st_ctime_ns, written)

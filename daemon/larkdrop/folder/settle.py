@@ -1,7 +1,8 @@
 """When is a file finished?
 
-A closed or renamed-in file whose structure is whole goes at once. Anything else waits until it has been quiet for
-``settle_seconds``; a picture that is cut short waits a minute, and is then rejected until it changes.
+A file that was closed by its writer or renamed in, and whose content is whole (``recognise.End``), goes at once.
+Anything else waits until it has been quiet for ``settle_seconds``; a picture that is cut short waits a minute, and is
+then rejected until it changes.
 """
 
 from __future__ import annotations
@@ -11,17 +12,16 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
-from larkdrop.folder.shape import End, Shape
-from larkdrop.progress import waiting
-from larkdrop.settings import Watch
+from larkdrop.folder.recognise import End, Shape
 
 # Seconds of quiet after which a picture that is cut short is given up until it changes.
 CUT_SECONDS = 60.0
-# Files watched at the same time; past it the next rescan finds them.
+# Files held at the same time; past it the next rescan finds them.
 MOST = 10_000
 
 
@@ -35,52 +35,87 @@ def quiet_needed(drop: Drop, size: int, shape: Shape, settle_seconds: float) -> 
     return 0.0 if drop.closed and shape.end is End.WHOLE else settle_seconds
 
 
+def quiet_for(drop: Drop, stamp: Stamp) -> float:
+    """For how many seconds a file is known to have been in the state ``stamp``: as it was held, or by its own ctime.
+
+    Negative where the ctime is in the future, as a network file system's may be.
+    """
+    held = drop.quiet if drop.stamp == stamp else 0.0
+    return max(held, time.time() - stamp.ctime_ns / 1e9)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A file that was in the state ``drop.stamp`` at ``since``, in monotonic seconds."""
+
+    drop: Drop
+    since: float
+    seconds: float
+
+    @property
+    def due(self) -> float:
+        return self.since + self.seconds
+
+
 class Settle:
     """Holds files that may still be written to, and releases each once it has been quiet for long enough."""
 
     def __init__(self, release: Callable[[Drop], None]) -> None:
         self._release = release
         self._changed = threading.Condition()
-        self._since: dict[str, tuple[Drop, float, float]] = {}
-        self._due: list[tuple[float, str]] = []
+        self._held: dict[str, _Held] = {}
+        self._queue: list[tuple[float, str]] = []  # a heap: when due, and which path
+        self._in_hand: _Held | None = None
         self._stopped = False
 
     def __len__(self) -> int:
-        return len(self._since)
+        with self._changed:
+            return len(self._held) + (self._in_hand is not None)
+
+    @property
+    def due(self) -> float | None:
+        """When the next file is to be looked at, in monotonic seconds; None if there is none.
+
+        As long as ``run`` gets on, this is never long past.
+        """
+        with self._changed:
+            if self._in_hand:
+                return self._in_hand.due
+            return self._queue[0][0] if self._queue else None
 
     def park(self, drop: Drop, seconds: float) -> bool:
         """Release ``drop`` once its file was in the state ``drop.stamp`` for ``seconds``; False without room for it.
 
         What an event told of that state is not forgotten for what a scan finds.
         """
-        now = time.monotonic()
+        held = _Held(drop, time.monotonic(), seconds)
         with self._changed:
-            held = self._since.get(drop.path)
-            if held is None and len(self._since) >= MOST:
+            before = self._held.get(drop.path)
+            if before is None and len(self._held) >= MOST:
                 return False
-            if held and drop.by_scan and not held[0].by_scan and held[0].stamp == drop.stamp:
+            if before and drop.by_scan and not before.drop.by_scan and before.drop.stamp == drop.stamp:
                 return True
-            self._since[drop.path] = (drop, now, seconds)
-            heapq.heappush(self._due, (now + seconds, drop.path))
-            if self._due[0][1] == drop.path:
+            self._held[drop.path] = held
+            heapq.heappush(self._queue, (held.due, drop.path))
+            if self._queue[0][1] == drop.path:
                 self._changed.notify()
         return True
 
     def count(self, watch: Watch) -> int:
         """How many files of a folder are held."""
         with self._changed:
-            return sum(drop.watch == watch for drop, _, _ in self._since.values())
+            return sum(held.drop.watch == watch for held in self._held.values())
 
     def until(self, path: str) -> float | None:
         """When a file that is held is looked at again, in monotonic seconds; None where it is not held."""
         with self._changed:
-            held = self._since.get(path)
-        return held[1] + held[2] if held else None
+            held = self._held.get(path)
+        return held.due if held else None
 
     def forget(self, path: str) -> None:
         """The file was finished, or is gone."""
         with self._changed:
-            self._since.pop(path, None)
+            self._held.pop(path, None)
 
     def stop(self) -> None:
         """End ``run``."""
@@ -89,31 +124,30 @@ class Settle:
             self._changed.notify()
 
     def run(self) -> None:
-        """Watch until stopped."""
-        while due := self._wait():
-            for drop, since, seconds in due:
-                try:
-                    stamp = Stamp.of(os.lstat(drop.path))
-                except OSError:
-                    continue  # gone, or a link by now
-                if stamp == drop.stamp:
-                    self._release(replace(drop, quiet=drop.quiet + time.monotonic() - since))
-                else:
-                    self.park(replace(drop, stamp=stamp, quiet=0.0), seconds)
+        """Look at each file when it is due, until stopped."""
+        while held := self._next():
+            drop = held.drop
+            try:
+                stamp = Stamp.of(os.lstat(drop.path))
+            except OSError:
+                continue  # gone, or its folder is
+            if stamp == drop.stamp:
+                self._release(replace(drop, quiet=drop.quiet + time.monotonic() - held.since))
+            else:
+                self.park(replace(drop, stamp=stamp, quiet=0.0), held.seconds)
 
-    def _wait(self) -> list[tuple[Drop, float, float]]:
-        """The files whose time has come; empty once stopped."""
+    def _next(self) -> _Held | None:
+        """Wait for the next file whose time has come, and take it in hand; None once stopped."""
         with self._changed:
+            self._in_hand = None
             while not self._stopped:
-                now = time.monotonic()
-                ready = []
-                while self._due and self._due[0][0] <= now:
-                    at, path = heapq.heappop(self._due)
-                    known = self._since.get(path)
-                    if known and known[1] + known[2] <= at + 1e-6:
-                        ready.append(self._since.pop(path))
-                if ready:
-                    return ready
-                with waiting:
-                    self._changed.wait(self._due[0][0] - now if self._due else None)
-        return []
+                pause = self._queue[0][0] - time.monotonic() if self._queue else None
+                if pause is None or pause > 0:
+                    self._changed.wait(pause)
+                    continue
+                due, path = heapq.heappop(self._queue)
+                held = self._held.get(path)
+                if held and held.due <= due:  # else it was parked again since
+                    self._in_hand = self._held.pop(path)
+                    return self._in_hand
+        return None

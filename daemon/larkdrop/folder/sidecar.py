@@ -1,4 +1,7 @@
-"""The record beside an image: its name, the proof by two stats, and writing it whole or not at all."""
+"""The sidecar, an image's record beside it: its name, the proof by two stats, and writing it whole or not at all.
+
+Its fields are those of ``records/record.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from larkdrop.folder.picture import Stamp
-from larkdrop.progress import aside
-from larkdrop.record import Record
+from larkdrop.folder.picture import NotAFile, Stamp, stamp
+from larkdrop.records.record import Record
 
 SUFFIX = ".lark.json"
 TEMP_PREFIX, TEMP_SUFFIX = ".larkdrop-", ".tmp"
@@ -24,7 +26,9 @@ SHORT_HASH = 16
 LARGEST = 64 * 1024
 # What file systems answer that have no files without a name.
 NO_NAMELESS_FILES = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
-# Every sidecar of ours begins with this, so that a cut one can be told from a stranger's file.
+# What they answer that have no second name for a file.
+NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+# Every sidecar of ours begins with this, so that one that was cut short can be told from a stranger's file.
 OPENING = '{\n  "schema": 1,\n  "status": "'
 
 
@@ -59,33 +63,34 @@ def is_temp(name: str) -> bool:
     return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
 
 
-def proves(mtime_ns: int, ctime_ns: int, beside: os.stat_result) -> bool:
-    """Whether two stats show that the sidecar speaks of this very state of the image, given its two times.
+def proves(mtime_ns: int, ctime_ns: int, written: os.stat_result) -> bool:
+    """Whether the times of an image and the stat of its sidecar show that the record is of the image as it is now.
 
     The sidecar was given the image's mtime, and the kernel stamped its ctime after the image's last change. Equal
     ctimes prove nothing: the image may have changed again within the file system's tick.
     """
-    return beside.st_mtime_ns == mtime_ns and beside.st_ctime_ns > ctime_ns
+    return written.st_mtime_ns == mtime_ns and written.st_ctime_ns > ctime_ns
 
 
 def look(folder: int, name: str, image: Stamp) -> tuple[bool, Record | None]:
-    """Whether the image ``name`` has a sidecar, and its record where two stats prove that it speaks of ``image``."""
+    """Whether the image ``name`` has a sidecar, and its record where two stats prove that it is of ``image``."""
     try:
-        beside = os.stat(name_for(name), dir_fd=folder, follow_symlinks=False)
+        written = os.stat(name_for(name), dir_fd=folder, follow_symlinks=False)
     except OSError:
         return False, None
-    if not proves(image.mtime_ns, image.ctime_ns, beside):
+    if not proves(image.mtime_ns, image.ctime_ns, written):
         return True, None
     try:
-        return True, read(folder, name)
+        record = read(folder, name)
     except (OSError, Foreign):
         return True, None
+    return True, record if record and record.size == image.size else None
 
 
 def read(folder: int, name: str) -> Record | None:
-    """The record beside the image ``name``, or None where there is none or only the rest of one.
+    """The record in the sidecar of the image ``name``, or None where there is none, or one that was cut short.
 
-    Raises Foreign where the place is taken by something else.
+    Raises Foreign where its name is taken by something else.
     """
     place = name_for(name)
     try:
@@ -111,48 +116,36 @@ def read(folder: int, name: str) -> Record | None:
 
 
 def write(folder: int, name: str, record: Record) -> None:
-    """Put the record beside the image ``name``, durably and whole, with the image's mtime.
+    """Write the sidecar of the image ``name``, durably and whole, with the image's mtime.
 
-    Raises Foreign where the place is taken by a file that is not ours, OSError where it can't be written.
+    Raises Foreign where its name is taken by a file that is not ours, OSError where it can't be written.
     """
     for error in write_all(folder, {name: record}).values():
         raise error
 
 
 def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign | OSError]:
-    """Put records beside images of the open folder, by the images' names, at the price of one fsync of the folder.
+    """Write sidecars of images of the open folder, by the images' names, at the price of one fsync of the folder.
 
     Returns those that ``write`` would raise; raises OSError where it concerns them all.
     """
-    mode = os.fstat(folder).st_mode & 0o666
+    drafts = [_Draft(name, record) for name, record in records.items()]
     failed: dict[str, Foreign | OSError] = {}
-    drafts: list[_Draft] = []
-
-    def each(step: Callable[[_Draft], None]) -> None:
-        for draft in drafts:
-            if draft.name not in failed:
-                try:
-                    step(draft)
-                except (OSError, Foreign) as error:
-                    failed[draft.name] = error
-
     try:
-        for name, record in records.items():
-            try:
-                drafts.append(_draft(folder, name, record, mode))
-            except (OSError, Foreign) as error:
-                failed[name] = error
-        # All are begun before the first is waited for, so that they fit into one commit of the file system.
-        each(lambda draft: os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED))
-        with aside:
-            each(lambda draft: os.fsync(draft.file))
-        each(lambda draft: _publish(folder, draft))
+        # Step by step for all, so that they fit into one commit of the file system.
+        for step in (_write, _start_sync, _sync, _publish):
+            for draft in drafts:
+                if draft.name not in failed:
+                    try:
+                        step(folder, draft)
+                    except (OSError, Foreign) as error:
+                        failed[draft.name] = error
         if len(failed) < len(records):
-            with aside:
-                os.fsync(folder)
+            os.fsync(folder)
     finally:
         for draft in drafts:
-            os.close(draft.file)
+            if draft.file >= 0:
+                os.close(draft.file)
             if draft.temp:
                 with suppress(OSError):
                     os.unlink(draft.temp, dir_fd=folder)
@@ -161,35 +154,40 @@ def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign |
 
 @dataclass(eq=False)
 class _Draft:
-    """A sidecar that is written, and does not bear its name yet. ``temp`` is empty while it has no name at all."""
+    """A sidecar that does not have its name yet: ``file`` is open, where it is not -1.
+
+    ``temp`` is the file's name meanwhile, empty where the file system has files without a name.
+    """
 
     name: str
-    file: int
+    record: Record
+    file: int = -1
     temp: str = ""
 
 
-def _draft(folder: int, name: str, record: Record, mode: int) -> _Draft:
+def _write(folder: int, draft: _Draft) -> None:
+    mode = os.fstat(folder).st_mode & 0o666
     try:
-        draft = _Draft(name, os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=folder))
+        draft.file = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=folder)
     except OSError as error:
         if os.fstat(folder).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), draft.name) from error
         if error.errno not in NO_NAMELESS_FILES:
             raise
-        temp, file = open_temp(folder, name_for(name), mode)
-        draft = _Draft(name, file, temp)
-    try:
-        text = _pretty(record.fields())
-        while text:
-            text = text[os.write(draft.file, text) :]
-        os.utime(draft.file, ns=(record.mtime_ns, record.mtime_ns))
-    except BaseException:
-        os.close(draft.file)
-        if draft.temp:
-            with suppress(OSError):
-                os.unlink(draft.temp, dir_fd=folder)
-        raise
-    return draft
+        draft.temp, draft.file = open_temp(folder, name_for(draft.name), mode)
+    text = _pretty(draft.record.fields())
+    while text:
+        text = text[os.write(draft.file, text) :]
+    os.utime(draft.file, ns=(draft.record.mtime_ns, draft.record.mtime_ns))
+
+
+def _start_sync(_folder: int, draft: _Draft) -> None:
+    """Have the file written to the disk, without waiting for it."""
+    os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync(_folder: int, draft: _Draft) -> None:
+    os.fsync(draft.file)
 
 
 def _pretty(fields: dict[str, Any]) -> bytes:
@@ -205,18 +203,18 @@ def _publish(folder: int, draft: _Draft) -> None:
     try:
         _link(folder, draft, place)
     except FileExistsError:
-        read(folder, draft.name)
-        if not draft.temp:
-            temp = temp_for(place)
-            with suppress(FileNotFoundError):
-                os.unlink(temp, dir_fd=folder)
-            _link(folder, draft, temp)
-            draft.temp = temp
+        read(folder, draft.name)  # raises Foreign where it is not ours
     except OSError as error:
-        if not draft.temp or error.errno not in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+        if not draft.temp or error.errno not in NO_HARD_LINKS:
             raise
     else:
         return
+    if not draft.temp:
+        temp = temp_for(place)
+        with suppress(FileNotFoundError):
+            os.unlink(temp, dir_fd=folder)
+        _link(folder, draft, temp)
+        draft.temp = temp
     os.rename(draft.temp, place, src_dir_fd=folder, dst_dir_fd=folder)
     draft.temp = ""
 
@@ -244,6 +242,18 @@ def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
         return temp, os.open(temp, flags, mode, dir_fd=folder)
 
 
+def check_written(folder: int, name: str, image: Stamp) -> bool:
+    """Whether the image ``name`` is still in the state that its sidecar, just written, is about.
+
+    Where it was changed meanwhile, even with the same mtime, the two stats prove nothing from now on.
+    """
+    with suppress(NotAFile):
+        if stamp(folder, name) != image:
+            os.utime(name_for(name), ns=(0, 0), dir_fd=folder, follow_symlinks=False)
+            return False
+    return True
+
+
 def confirm(folder: int, name: str, record: Record) -> None:
     """Renew the proof by two stats after the image's content was found to be the same."""
     with suppress(OSError):
@@ -251,17 +261,8 @@ def confirm(folder: int, name: str, record: Record) -> None:
 
 
 def remove(folder: int, name: str) -> bool:
-    """Remove the record beside the image ``name``; False where there is none. Raises Foreign."""
+    """Remove the sidecar of the image ``name``; False where there is none. Raises Foreign."""
     if read(folder, name) is None:
         return False
     os.unlink(name_for(name), dir_fd=folder)
-    return True
-
-
-def exists(folder: int, place: str) -> bool:
-    """Whether the name is taken in the open folder, by whatever it is."""
-    try:
-        os.stat(place, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
     return True

@@ -1,18 +1,16 @@
-"""watchdog's observer becomes candidate paths, and watched folders are watched again when they come back."""
+"""Watches the drop folders by watchdog's events, and watches them again when they come back."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import termios
 import time
-import warnings
-from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+import structlog
 from watchdog.events import (
     DirCreatedEvent,
     DirMovedEvent,
@@ -22,31 +20,22 @@ from watchdog.events import (
     FileSystemEvent,
     FileSystemEventHandler,
 )
-from watchdog.observers.api import BaseObserver, EventQueue, ObservedWatch
-from watchdog.observers.inotify import InotifyFullEmitter, InotifyWatchGroup
-from watchdog.observers.inotify_c import (
-    DEFAULT_EVENT_BUFFER_SIZE,
-    CallbackId,
-    InotifyConstants,
-    InotifyEvent,
-    InotifyFD,
-    Mask,
-    WatchCallback,
-    WatchDescriptor,
-)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.version import VERSION_STRING
 
-from larkdrop.folder import sidecar
+from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop, belongs, in_ignored
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.folder.picture import Stamp
-from larkdrop.progress import Look
-from larkdrop.settings import Watch
 
-# A folder renamed within the tree keeps its watch; watchdog warns that it is set again.
-warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
+try:
+    from larkdrop.folder import watchdog_internals
+except (AttributeError, ImportError):  # of another version of watchdog
+    watchdog_internals = None  # type: ignore[assignment]
 
 # Seconds after which folders that the kernel would not watch are tried again.
-SHORTAGE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
     FileCreatedEvent,
@@ -56,263 +45,230 @@ EVENTS: list[type[FileSystemEvent]] = [
 ]
 
 
-class Finder(Protocol):
+class Listener(Protocol):
     """Who is told what the watcher sees."""
 
     def finished(self, drop: Drop) -> None:
         """A file was closed by its writer, or renamed in."""
 
-    def begun(self, drop: Drop) -> None:
+    def created(self, drop: Drop) -> None:
         """A file appeared, and nobody closed it yet: it is being written, or is a hard link."""
 
-    def look(self, watch: Watch, below: str = "") -> None:
-        """Something may be in the folder that no event told of."""
+    def request_scan(self, watch: Watch, below: str = "") -> None:
+        """Something may be in the folder, or in its sub-folder ``below``, that no event told of."""
 
-    def lost(self) -> None:
+    def events_lost(self) -> None:
         """The kernel dropped events."""
 
-    def chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
+    def observer_chosen(self, watch: Watch, *, polled: bool, reason: str) -> None:
         """A folder is watched by events, or has to be looked through every ``poll_seconds``."""
 
-    def short_of_watches(self, watch: Watch) -> None:
-        """The kernel's limit of watches is reached: the folder is polled meanwhile."""
+    def watch_limit_reached(self, watch: Watch) -> None:
+        """The kernel won't watch all of a folder, which is to be polled until ``observer_chosen`` says otherwise."""
 
-    def root_gone(self, watch: Watch) -> None:
+    def folder_gone(self, watch: Watch) -> None:
         """A watched folder was removed, renamed or unmounted."""
 
-    def root_back(self, watch: Watch) -> None:
+    def folder_back(self, watch: Watch) -> None:
         """A watched folder is there again, and watched."""
 
 
-class _Descriptor(InotifyFD):
-    """watchdog's inotify reader, which keeps overflows and the limit of watches to itself."""
-
-    def __init__(self, finder: Finder) -> None:
-        super().__init__()
-        self.name = "inotify"
-        self._finder = finder
-        self._handled = 0
-        self.handlers: dict[bytes, _Handler] = {}  # by watched folder
-        self.short = False
-
-    def look(self) -> tuple[bool, int]:
-        """Whether the kernel holds events that were not read, and how many were."""
-        held = array("i", [0])
-        fcntl.ioctl(self._inotify_fd, termios.FIONREAD, held)
-        return held[0] > 0, self._handled
-
-    def read_events(self, *, event_buffer_size: int = DEFAULT_EVENT_BUFFER_SIZE) -> list[InotifyEvent]:
-        """Without those of larkdrop's own files, which are most."""
-        return [
-            event
-            for event in super().read_events(event_buffer_size=event_buffer_size)
-            if not sidecar.is_ours(os.fsdecode(event.name))
-        ]
-
-    def handle_event(self, event: InotifyEvent) -> None:
-        self._handled += 1
-        super().handle_event(event)
-        if event.is_queue_overflow:
-            self._finder.lost()
-
-    def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
-        try:
-            return super().add_callback(path, mask, callback, id_)
-        except OSError as error:
-            # watchdog passes over a sub-folder that it can't watch.
-            self.short = self.short or error.errno in {errno.ENOSPC, errno.EMFILE}
-            raise
-
-
-class _Group(InotifyWatchGroup):
-    """Hands what happens to files over at once: watchdog would pass each event through two more threads."""
-
-    def on_event(self, event: InotifyEvent) -> None:
-        if event.is_directory or not event.name:
-            super().on_event(event)
-            return
-        with self._lock:
-            path = self._build_event_source_path(event) if self.is_active else None
-        if path and event.name.startswith(b"#") and not os.path.lexists(path):
-            return  # a file without a name was closed, which the kernel calls by its inode: a sidecar, as a rule
-        if path and isinstance(self._inotify_fd, _Descriptor):
-            self._inotify_fd.handlers[self.path].file(os.fsdecode(path), begun=event.is_create)
-
-
-class _Emitter(InotifyFullEmitter):
-    """Without IN_MOVED_FROM: watchdog would hold every later event back for 0.5 s to look for the other half."""
-
-    def on_thread_start(self) -> None:
-        self._inotify = _Group(
-            self._inotify_fd,
-            os.fsencode(self.watch.path),
-            is_recursive=self.watch.is_recursive,
-            event_mask=self.get_event_mask_from_filter(),
-        )
-
-    def get_event_mask_from_filter(self) -> Mask:
-        return Mask(super().get_event_mask_from_filter() & ~InotifyConstants.IN_MOVED_FROM)
-
-
-class _Observer(BaseObserver):
-    def __init__(self, finder: Finder) -> None:
-        self.descriptor = _Descriptor(finder)
-        super().__init__(_Emitter, inotify_fd=self.descriptor)
-        self.name = "observer"
-        self._dispatched = 0
-
-    def look(self) -> tuple[bool, int]:
-        """Whether events wait to be looked at, and how many were."""
-        return not self.event_queue.empty(), self._dispatched
-
-    def dispatch_events(self, event_queue: EventQueue) -> None:
-        self._dispatched += 1
-        super().dispatch_events(event_queue)
-
-    def on_thread_start(self) -> None:
-        self.descriptor.start()
-        super().on_thread_start()
-
-    def on_thread_stop(self) -> None:
-        super().on_thread_stop()
-        self.descriptor.stop()
-        self.descriptor.join()
-
-
-@dataclass
+@dataclass(eq=False)
 class _Handler(FileSystemEventHandler):
-    """One watched folder's events, as candidates."""
+    """Makes drops of one watched folder's events."""
 
     watch: Watch
-    finder: Finder
+    listener: Listener
+    handled: int = 0
 
-    def dispatch(self, event: FileSystemEvent) -> None:
-        path = os.fsdecode(event.dest_path or event.src_path)
+    def on_any_event(self, _event: FileSystemEvent) -> None:
+        self.handled += 1
+
+    def on_created(self, event: FileSystemEvent) -> None:
+        path = os.fsdecode(event.src_path)
         if event.is_directory:
-            if self.watch.recursive and not in_ignored(self.watch, path):
-                self.finder.look(self.watch, path)
-        else:
-            self.file(path, begun=isinstance(event, FileCreatedEvent))
-
-    def file(self, path: str, *, begun: bool) -> None:
-        """A file appeared, or was closed or renamed in."""
-        if not belongs(self.watch, path):
-            return
-        if begun:
+            self._scan(path)
+        elif belongs(self.watch, path):
             try:
                 stamp = Stamp.of(os.lstat(path))
             except OSError:
                 return
-            self.finder.begun(Drop(path, self.watch, stamp=stamp))
-        else:
-            self.finder.finished(Drop(path, self.watch, closed=True))
+            self.listener.created(Drop(path, self.watch, stamp=stamp))
 
-    def __hash__(self) -> int:
-        return id(self)
+    def on_moved(self, event: FileSystemEvent) -> None:
+        path = os.fsdecode(event.dest_path)
+        if event.is_directory:
+            self._scan(path)
+        elif belongs(self.watch, path):
+            self.listener.finished(Drop(path, self.watch, closed=True))
+
+    def on_closed(self, event: FileSystemEvent) -> None:
+        path = os.fsdecode(event.src_path)
+        # What is closed before it has a name, such as a sidecar, has one in the event only, made of its inode.
+        if belongs(self.watch, path) and os.path.lexists(path):
+            self.listener.finished(Drop(path, self.watch, closed=True))
+
+    def _scan(self, path: str) -> None:
+        if self.watch.recursive and not in_ignored(self.watch, path):
+            self.listener.request_scan(self.watch, path)
 
 
 @dataclass
 class _Root:
-    """A watched folder as it was last seen: ``identity`` is device and inode, None while it isn't there."""
+    """A watched folder as it was last seen: ``identity`` is device and inode, None while it isn't there.
 
+    ``limited``: the kernel would not watch all of it.
+    """
+
+    handler: _Handler
     identity: tuple[int, int] | None = None
-    watched: ObservedWatch | None = None
+    by_events: bool = False
+    reason: str = ""
+    scheduled: ObservedWatch | None = None
+    limited: bool = False
 
 
 class Watcher:
     """Watches every folder; a context manager."""
 
-    def __init__(self, watches: Sequence[Watch], finder: Finder) -> None:
-        self._finder = finder
-        self._observer: _Observer | None = None
-        self._roots = {watch: _Root() for watch in watches}
-        self._try_again = 0.0
+    def __init__(self, watches: Sequence[Watch], listener: Listener) -> None:
+        self._listener = listener
+        self._roots = {watch: _Root(_Handler(watch, listener)) for watch in watches}
+        self._observer: BaseObserver | None = None
+        self._reader: watchdog_internals.InotifyReader | None = None
+        self._refused = 0  # how often the kernel would not watch a folder, as far as that was acted on
+        self._retry_at = 0.0
 
     def __enter__(self) -> Self:
-        try:
-            self._observer = _Observer(self._finder)
-        except OSError:
-            self._observer = None  # the limit of inotify instances
-        else:
-            self._observer.start()
+        self._start_observer()
         for watch, root in self._roots.items():
             root.identity = _identity(watch)
             self._begin(watch, root)
-        self._notice_shortage()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._observer:
             self._observer.stop()
             self._observer.join()
+        if self._reader:
+            self._reader.stop()
+            self._reader.join()
+        self._observer = self._reader = None
 
-    def looks(self) -> dict[str, Look]:
-        """The parts to be watched over."""
-        return {"inotify": self._observer.descriptor.look, "observer": self._observer.look} if self._observer else {}
+    def activity(self) -> dict[str, tuple[bool, int]]:
+        """Of the parts that handle events: whether there are any to handle, and how many were."""
+        if self._observer is None:
+            return {}
+        handled = sum(root.handler.handled for root in self._roots.values())
+        parts = {"observer": (self._observer.event_queue.unfinished_tasks > 0, handled)}
+        return parts | ({"inotify": self._reader.activity()} if self._reader else {})
 
     def check(self) -> None:
-        """Notice folders that were removed, renamed, unmounted or mounted over, and watch them again."""
+        """Notice folders that were removed, renamed, unmounted or mounted over, and watch again what can be watched."""
         for watch, root in self._roots.items():
             identity = _identity(watch)
             if identity == root.identity:
                 continue
             if root.identity:
-                self._end(root)
-                self._finder.root_gone(watch)
+                self._unschedule(root)
+                self._listener.folder_gone(watch)
             root.identity = identity
             if identity:
                 self._begin(watch, root)
-                self._finder.root_back(watch)
-        self._notice_shortage()
+                self._listener.folder_back(watch)
+        limited = any(root.limited for root in self._roots.values()) or self._count_refused() > self._refused
+        if limited and time.monotonic() >= self._retry_at:
+            self._watch_anew()
+
+    def _start_observer(self) -> None:
+        """Leave ``_observer`` None where the limit of inotify instances is reached."""
+        try:
+            self._reader, self._observer = _observer(self._listener)
+        except OSError:
+            return
+        if self._reader:
+            self._reader.start()
+        self._observer.name = "observer"
+        self._observer.start()
 
     def _begin(self, watch: Watch, root: _Root) -> None:
         """Choose how to watch a folder, and do."""
         kind = file_system(str(watch.path))
-        polled = watch.observer == "polling" or (watch.observer == "auto" and not reports_changes(kind))
+        reported = reports_changes(kind)
+        root.by_events = watch.observer == "inotify" or (watch.observer == "auto" and reported)
         if watch.observer != "auto":
-            reason = f'observer = "{watch.observer}"'
+            root.reason = f'observer = "{watch.observer}"'
         else:
-            reason = f"{kind} {'does not report what others write' if polled else 'reports every change'}"
-        self._finder.chosen(watch, polled=polled, reason=reason)
-        if not polled and root.identity:
+            root.reason = f"{kind} {'reports every change' if reported else 'does not report what others write'}"
+        root.limited = False
+        self._say_chosen(watch, root)
+        if root.by_events and root.identity:
             self._schedule(watch, root)
 
+    def _say_chosen(self, watch: Watch, root: _Root) -> None:
+        loses_events = self._observer is not None and self._reader is None
+        self._listener.observer_chosen(watch, polled=loses_events or not root.by_events, reason=root.reason)
+
     def _schedule(self, watch: Watch, root: _Root) -> None:
+        """Watch a folder by events; say where that begins or ceases to be possible for all of it."""
+        before, root.limited = root.limited, not self._try_to_schedule(watch, root)
+        if root.limited and not before:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._listener.watch_limit_reached(watch)
+        elif before and not root.limited:
+            self._say_chosen(watch, root)
+            self._listener.request_scan(watch)
+
+    def _try_to_schedule(self, watch: Watch, root: _Root) -> bool:
+        """False where a limit of the kernel's is reached."""
         if self._observer is None:
-            self._finder.short_of_watches(watch)
-            return
-        handler = _Handler(watch, self._finder)
-        self._observer.descriptor.handlers[os.fsencode(watch.path)] = handler
+            return False
+        before = self._count_refused()
         try:
-            root.watched = self._observer.schedule(
-                handler, str(watch.path), recursive=watch.recursive, event_filter=EVENTS
+            root.scheduled = self._observer.schedule(
+                root.handler, str(watch.path), recursive=watch.recursive, event_filter=EVENTS
             )
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EMFILE}:
-                self._finder.short_of_watches(watch)
-            else:
-                root.identity = None  # it went just now; the next check sees
+            if error.errno == errno.ENOSPC:
+                return False
+            root.identity = None  # it went just now; the next check sees
+        return self._count_refused() == before
 
-    def _end(self, root: _Root) -> None:
-        if root.watched and self._observer:
-            self._observer.unschedule(root.watched)
-        root.watched = None
+    def _count_refused(self) -> int:
+        return self._reader.refused if self._reader else 0
 
-    def _notice_shortage(self) -> None:
-        """Poll while sub-folders can't be watched; the limit may have been raised, so try again now and then."""
-        observer = self._observer
-        if observer is None or not observer.descriptor.short or time.monotonic() < self._try_again:
-            return
-        self._try_again = time.monotonic() + SHORTAGE_SECONDS
-        observer.descriptor.short = False
+    def _unschedule(self, root: _Root) -> None:
+        if root.scheduled and self._observer:
+            self._observer.unschedule(root.scheduled)
+        root.scheduled = None
+
+    def _watch_anew(self) -> None:
+        """Try again to watch everything, since a limit may have been raised, or watches given back."""
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        if self._observer is None:
+            self._start_observer()
         for watch, root in self._roots.items():
-            if root.identity and (root.watched or watch.observer != "polling"):
-                self._end(root)
-                self._begin(watch, root)
-        if observer.descriptor.short:
-            for watch, root in self._roots.items():
-                if root.watched:
-                    self._finder.short_of_watches(watch)
+            if root.by_events and root.identity:
+                self._unschedule(root)
+                self._schedule(watch, root)
+        self._refused = self._count_refused()
+
+
+def _observer(listener: Listener) -> tuple[watchdog_internals.InotifyReader | None, BaseObserver]:
+    """An observer, and the reader that tells what it misses; None where this version of watchdog has no place for it.
+
+    Raises OSError where the limit of inotify instances is reached.
+    """
+    if watchdog_internals:
+        with suppress(AttributeError, TypeError):
+            reader = watchdog_internals.InotifyReader(listener.events_lost)
+            return reader, reader.observer()
+    observer = Observer()
+    structlog.get_logger().warning(
+        "watchdog_version", installed=VERSION_STRING, doing="also scans every folder every poll_seconds",
+        hint="This watchdog does not tell larkdrop of lost events. Install the version that larkdrop asks for.",
+    )  # fmt: skip
+    return None, observer
 
 
 def _identity(watch: Watch) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""Token and upload calls, and what their answers mean.
+"""Upload a picture, get a token: the calls to Lark, and what their answers say.
 
 Source: the platform's pages *Upload image* (v4 and im/v1), *Custom app obtains tenant_access_token*.
 """
@@ -11,26 +11,27 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from larkdrop.config.settings import Api, Lark
 from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
+from larkdrop.lark.accepted_images import MAX_BYTES
 from larkdrop.lark.contact import Contact
 from larkdrop.lark.transport import Body, Reached, Transport
-from larkdrop.progress import waiting
-from larkdrop.settings import Api, Lark
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}
 FIT_FOR_HEADER = re.compile(r"[!-~]+").fullmatch
-# A token is renewed this long before its end, or at half the lifetime of a short one.
+# Seconds before its end that a token is renewed, or at half the lifetime of a short one.
 RENEW_AHEAD = 600.0
-# Seconds until a renewal ahead of time that failed is tried again; the old token still works.
+# Seconds until a renewal that failed is tried again, while the old token still works.
 RENEW_AGAIN = 10.0
+# Bytes of a call for a token, or of an upload apart from its picture, at most.
+FORM = 1024
 _LOG_ID = re.compile(r"[!-~]{1,128}")
 _SCOPE = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
@@ -43,16 +44,13 @@ class Uploaded:
     log_id: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Token:
-    """A tenant_access_token; times in monotonic seconds. Its value never shows in a ``repr``."""
+    """A tenant_access_token; times in monotonic seconds."""
 
-    value: str
+    value: str = field(repr=False)
     renew_at: float
     ends_at: float
-
-    def __repr__(self) -> str:
-        return "Token(…)"
 
 
 class Client:
@@ -61,12 +59,12 @@ class Client:
     def __init__(self, settings: Lark, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._transport = Transport(settings, clock)
+        self._transport = Transport(settings)
         self.contact = Contact(clock)
         self._renewing = threading.Lock()
         fixed = settings.tenant_access_token.get_secret_value()
-        self._token = Token(fixed, float("inf"), float("inf")) if fixed else None
         self._fixed = bool(fixed)
+        self._token = Token(fixed, math.inf, math.inf) if fixed else Token("", -math.inf, -math.inf)
         self._tries = Retrying(
             stop=stop_after_attempt(1 if fixed else 2), retry=retry_if_exception_type(TokenFault), reraise=True
         )
@@ -83,6 +81,16 @@ class Client:
             if self._fixed:
                 message = "the tenant_access_token is refused; it lives for 2 hours at most"
             raise SetupFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
+
+    @property
+    def longest_upload(self) -> float:
+        """Seconds that ``upload`` takes at most, where every call takes until its deadline.
+
+        Two tries, each with a wait for another thread's call for a token and a call of its own. It is never less than a
+        host with several addresses takes that don't answer, one after the other: no other call follows that one.
+        """
+        token, upload = self._transport.deadline(FORM), self._transport.deadline(MAX_BYTES + FORM)
+        return upload if self._fixed else 2 * (2 * token + upload)
 
     @property
     def proxy(self) -> str:
@@ -104,30 +112,32 @@ class Client:
         try:
             answer, log_id = self._post(UPLOAD_PATHS[self._settings.api], body, headers, api=self._settings.api)
         except TokenFault:
-            self._forget(token)
+            if not self._fixed:
+                token.renew_at = token.ends_at = -math.inf  # so the next call fetches another
             raise
-        data = answer.get("data")
-        key = data.get("image_key") if isinstance(data, dict) else None
+        key = _object(answer.get("data")).get("image_key")
         if not isinstance(key, str) or not key:
             raise MomentFault("Lark's answer holds no image_key", log_id=log_id)
         return Uploaded(key, log_id)
 
     def _current_token(self) -> Token:
-        """The token to use now. One thread renews it ahead of its end while the others go on with the old one."""
+        """The token to use now. One thread renews it; the others use the old one, or wait if that has ended."""
         token, now = self._token, self._clock()
-        if token and now < token.renew_at:
+        if now < token.renew_at:
             return token
-        usable = token is not None and now < token.ends_at
-        with nullcontext() if usable else waiting:
-            if not self._renewing.acquire(blocking=not usable) and token:
-                return token
+        wait = 0.0 if now < token.ends_at else self._transport.deadline(FORM)
+        if not self._renewing.acquire(timeout=wait):
+            if wait:
+                raise MomentFault("another call for a token is still not answered")
+            return token
         try:
-            if self._token is None or self._token is token:
+            token, now = self._token, self._clock()
+            if now >= token.renew_at:  # no other thread was faster
                 self._token = self._fetch_token()
         except MomentFault:
-            if not usable or token is None:
+            if now >= token.ends_at:
                 raise
-            self._token = Token(token.value, now + RENEW_AGAIN, token.ends_at)
+            token.renew_at = now + RENEW_AGAIN
         finally:
             self._renewing.release()
         return self._token
@@ -143,26 +153,18 @@ class Client:
             raise MomentFault("Lark's answer holds no tenant_access_token", log_id=log_id)
         return Token(value, asked + lifetime - min(RENEW_AHEAD, lifetime / 2), asked + lifetime)
 
-    def _forget(self, token: Token) -> None:
-        """The platform refused ``token``: the next call fetches a new one, unless another thread already has."""
-        with self._renewing:
-            if self._token is token and not self._fixed:
-                self._token = None
-
     def _post(
         self, path: str, body: Body | bytes, headers: dict[str, str], *, api: Api | None
     ) -> tuple[dict[str, Any], str]:
-        """One call: the JSON object of an answer with code 0, and its log id. Everything else is raised as a fault."""
+        """One call: the JSON object of an answer with code 0, and its log id. Raises every other answer as a fault."""
         self.contact.called()
-        answered = self._transport.post(path, body, headers)
+        answered = self._transport.call("POST", path, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
-            answer = json.loads(answered.text)
+            answer = _object(json.loads(answered.text))
         except ValueError:
-            answer = None
-        answer = answer if isinstance(answer, dict) else {}
-        error = answer.get("error")
-        error = error if isinstance(error, dict) else {}
+            answer = {}
+        error = _object(answer.get("error"))
         log_id = _log_id(answered.headers.get("X-Tt-Logid"), answered.headers.get("X-Request-Id"),
                          error.get("log_id"), answer.get("log_id"))  # fmt: skip
         code = answer.get("code")
@@ -175,20 +177,24 @@ class Client:
         return answer, log_id
 
 
+def _object(value: object) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
 def _log_id(*places: object) -> str:
-    """The first of the places that holds one; the official SDK for Go and the official CLI know all four."""
+    """The first place that holds one; the official SDK for Go and the official CLI read all four."""
     return next((place for place in places if isinstance(place, str) and _LOG_ID.fullmatch(place)), "")
 
 
 def _scopes(violations: object) -> list[str]:
     """The scopes that an answer names as missing."""
-    listed = violations if isinstance(violations, list) else []
-    subjects = [one.get("subject") for one in listed if isinstance(one, dict)]
+    subjects = [_object(one).get("subject") for one in violations] if isinstance(violations, list) else []
     return [subject for subject in subjects if isinstance(subject, str) and _SCOPE.fullmatch(subject)]
 
 
 def _seconds(text: str | None) -> float | None:
-    """A header's wait; a date, which the platform never sends, counts as none."""
+    """The wait in a header; a date, which the platform never sends, counts as none."""
     try:
         seconds = float(text or "")
     except ValueError:

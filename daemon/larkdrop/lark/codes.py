@@ -1,4 +1,4 @@
-"""The table: platform code or HTTP status to whose fault it is, with its source and the hint a person reads.
+"""Whose fault is it? A table of the platform's codes and HTTP statuses, with the source of each and a hint for people.
 
 Sources are the platform's pages of these names, and its answers as recorded in public issues (repository#number).
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
+from larkdrop.config.settings import Api
 from larkdrop.errors import (
     ApiOffline,
     CallFault,
@@ -20,7 +21,6 @@ from larkdrop.errors import (
     Throttled,
     TokenFault,
 )
-from larkdrop.settings import Api
 
 PLATFORM_TIME = timezone(timedelta(hours=8))
 
@@ -34,7 +34,7 @@ UPLOAD, GENERIC, LIMITS, QUOTA = (
 )
 
 _CREDENTIALS = "Copy app_id and app_secret again from the app's Credentials page on the developer console."
-_CALL = "Lark calls the request wrong. One picture: save it anew. All pictures: update larkdrop, look at the proxy."
+_CALL = "Lark calls the request malformed. One picture: save it again. All pictures: update larkdrop, check the proxy."
 _SCOPE = "Grant the app {scopes}{link} and publish a version."
 _BOT = "Enable the Bot feature for the app and publish a version."
 _INSTALL = "Enable the app, or have the tenant's administrator install it."
@@ -46,7 +46,7 @@ _ADDRESS = "Check base_url in [lark]: this address does not serve {api}."
 
 @dataclass(frozen=True)
 class Row:
-    """What a code means: whose fault, where that is written, and what a person can do."""
+    """What a code means: whose fault, where that is documented, and what a person can do."""
 
     kind: type[LarkdropError]
     source: str
@@ -80,7 +80,7 @@ TABLE: dict[int, Row] = {
         TokenFault, GENERIC, 99991661, 99991663, 99991664, 99991665, 99991668, 99991670, 99991671, 99991677, 20005,
         20013, 20014, 4001, hint=_CREDENTIALS,
     ),
-    **_rows(TokenFault, UPLOAD, 234002, hint="Lark calls this unauthorised; ask its support with the log id."),
+    **_rows(TokenFault, UPLOAD, 234002, hint="Lark refuses the call as unauthorised; ask its support with the log id."),
     **_rows(SetupFault, GENERIC, 10012, 10013, 10015, 20002, 20048, 50003, 11226, 99991543, hint=_CREDENTIALS),
     **_rows(SetupFault, GENERIC, 10014, 10005, 11207, 11209, 11210, 20009, 20069, 99991662, 99991673, hint=_INSTALL),
     **_rows(SetupFault, UPLOAD, 234007, hint=_BOT),
@@ -95,15 +95,13 @@ TABLE: dict[int, Row] = {
     **_rows(SetupFault, UPLOAD, 234042, hint=_TENANT.format(what="storage is full or failing")),
 }  # fmt: skip
 
-# What these mean where they answer the call for a token instead.
+# What a code means in the answer to a call for a token, where that is something else.
 TOKEN_TABLE: dict[int, Row] = {
     **_rows(SetupFault, "excitedjs/dreamux#417", 10003, hint=_CREDENTIALS),
     **_rows(SetupFault, "larksuite/oapi-sdk-java#33", 10014, hint=_CREDENTIALS),
     **_rows(MomentFault, "feishu-openai#21", 2200, hint=f"If it stays: {_CREDENTIALS}"),
 }
 
-# Answers without a code come from whatever stands between: proxies, load balancers, a wrong host.
-_ADDRESS_STATUS = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
 _LINK = re.compile(r"https?://[!#-;=?-~]+")
 
 
@@ -118,23 +116,21 @@ def fault(
 ) -> LarkdropError:
     """The fault that a platform ``code`` (never 0) means.
 
-    ``api`` is the one that was called to upload, None for the call for a token; ``retry_after`` the wait in seconds
-    that the answer asks for; ``scopes`` the permissions that it names as missing.
+    ``api`` is the upload API that was called, None for a call for a token; ``retry_after`` the wait in seconds that the
+    answer asks for; ``scopes`` the permissions that it names as missing.
     """
     said = f"Lark says: {message.rstrip('.')}" if message else "Lark refused"
     row = TABLE.get(code) if api else TOKEN_TABLE.get(code) or TABLE.get(code)
     if row is None:
-        unknown = MomentFault(
-            said, hint="This code is in no table; if it stays, ask Lark's support with the log id.", code=code,
-            log_id=log_id,
-        )  # fmt: skip
+        hint = "larkdrop does not know this code; if it stays, ask Lark's support with the log id."
+        unknown = MomentFault(said, hint=hint, code=code, log_id=log_id)
         unknown.unknown = True
         return unknown
     if row.kind is Throttled:
         return throttled(retry_after, said, code, log_id)
     if row.kind is ApiOffline:
         return _not_served(said, api, code, log_id)
-    # A refused call for a token says nothing of any picture.
+    # A malformed call for a token says nothing about any picture.
     kind = MomentFault if row.kind is CallFault and api is None else row.kind
     hint = row.hint
     if hint is _SCOPE:
@@ -149,7 +145,10 @@ def fault(
 
 
 def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: float | None = None) -> LarkdropError:
-    """The fault that an answer without a readable code means, by its HTTP status."""
+    """The fault that an answer without a readable code means, by its HTTP status.
+
+    Such an answer comes from something on the way: a proxy, a load balancer, a wrong host.
+    """
     said = f"the answer is no JSON of Lark's (HTTP {status})"
     if status == 429:
         return throttled(retry_after, said, None, log_id)
@@ -158,7 +157,7 @@ def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: floa
         return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
     if status in {404, 410}:
         return _not_served(said, api, None, log_id)
-    if status in _ADDRESS_STATUS:
+    if status in {301, 302, 303, 307, 308, 405}:
         return SetupFault(said, hint=_ADDRESS.format(api=api or "tokens"), log_id=log_id)
     if status == 407:
         return SetupFault(said, hint="Put the proxy's user and password into HTTPS_PROXY.", log_id=log_id)
@@ -171,10 +170,10 @@ def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> Ap
 
 
 def throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
-    """A throttle that lasts ``retry_after`` seconds, or a second where the platform did not say."""
-    made = Throttled(message, code=code, log_id=log_id)
-    made.retry_after = 1.0 if retry_after is None else retry_after
-    return made
+    """A throttle of ``retry_after`` seconds, or of one second where the platform did not say."""
+    fault = Throttled(message, code=code, log_id=log_id)
+    fault.retry_after = 1.0 if retry_after is None else retry_after
+    return fault
 
 
 def quota_reset(now: datetime) -> datetime:
@@ -185,5 +184,5 @@ def quota_reset(now: datetime) -> datetime:
 
 
 def refuse(code: int, message: str, hint: str = "") -> PictureFault:
-    """The picture's fault as the platform would put it, found here without a call."""
+    """The picture's fault as the platform would report it, found without a call."""
     return PictureFault(message, hint=hint or TABLE[code].hint, code=code)

@@ -1,23 +1,23 @@
-"""Does Lark answer at all? The one rule by which everybody who asks tells an outage."""
+"""Does Lark answer at all? The one rule for status, explain and log; what holds calls is `gate.py`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# Seconds without one answered call, while something waits, that count as an outage.
+# Seconds for which no call was answered, while pictures wait, that count as an outage.
 OUTAGE_SECONDS = 300.0
 
 
 class Contact:
-    """Remembers since when calls go unanswered; a refusal with a code is an answer. Thread-safe."""
+    """Remembers since when no call was answered; a refusal with a code is an answer. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: float | None = None
 
     def called(self) -> None:
-        """A call goes out."""
+        """A call is about to be sent."""
         if self._since is None:
             self._since = self._clock()
 
@@ -26,9 +26,9 @@ class Contact:
         self._since = None
 
     def lost_since(self, *, waiting: bool) -> float | None:
-        """Since when Lark has not answered, in monotonic seconds, if that is an outage; else None.
+        """Since when Lark has not answered, in monotonic seconds; None where that is no outage.
 
-        ``waiting`` tells whether a picture waits; while none does, silence means nothing and is forgotten.
+        ``waiting``: whether a picture waits. While none does, silence means nothing and is forgotten.
         """
         since = self._since
         if not waiting:

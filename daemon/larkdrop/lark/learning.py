@@ -1,8 +1,12 @@
-"""What throttles teach: the platform may take less than it is said to, for example while another host uses the app.
+"""What throttles teach: the platform may accept fewer calls than configured, as where another host uses the app.
 
-A limit is learned where a throttle came after more calls than any that had passed of late, and forgotten where it came
-after fewer. So a stricter platform is not asked in vain, and a throttle that has nothing to do with the rate costs no
-more than its wait.
+The policy:
+
+1. A throttle after more calls in the window than any that passed of late: that many is the limit now.
+2. A throttle after fewer calls has nothing to do with the rate: it costs its wait only, and what was learned before is
+   forgotten.
+3. A learned limit is raised by a quarter each time that nothing was throttled for `PATIENCE` seconds, up to what is
+   configured. Each time that a throttle confirms it, the first raise waits twice as long.
 """
 
 from __future__ import annotations
@@ -11,51 +15,46 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from larkdrop.lark.windows import MARGIN, Window
-
-# Seconds for which calls that passed prove that the platform takes as many.
+# Seconds for which a number of calls that passed proves that the platform accepts as many.
 PROOF = 10.0
-# Seconds without a throttle after which a learned limit is raised again; the first raise waits twice as long each time
-# that the limit is confirmed.
-PATIENCE = 2.0
-PATIENCE_MOST = 320.0
+# Seconds without a throttle before a learned limit is raised; at most the longest, however often it is confirmed.
+PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
 
 
 class Learning:
-    """Lowers and raises the limit of one window."""
+    """Lowers and raises a ``limit`` of calls in ``length`` seconds."""
 
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._most = window.limit
+    def __init__(self, limit: int, length: float) -> None:
+        self.limit = self._configured = limit
+        self._length = length
         self._patience = PATIENCE
-        self._quiet_until = -math.inf
+        self._throttled_until = -math.inf
         self._raise_at = math.inf
 
     def throttled(self, at: float, passed: Sequence[float], now: float, until: float) -> None:
-        """A call that went ``at`` some moment was refused, and none may go ``until`` then.
+        """A call that went at ``at`` was throttled until ``until``.
 
-        ``passed`` are the moments, in order, at which the calls of the last minute went that were not refused.
+        ``passed`` is when the calls of the last minute went that were not, in order.
         """
-        window = self._window
-        together = now < self._quiet_until  # with the call before: one throttle, which hit several in flight
-        self._quiet_until = until
+        together = now < self._throttled_until  # one throttle that hit several calls in flight
+        self._throttled_until = max(self._throttled_until, until)
         before = list(passed)[: bisect_right(passed, at)]
-        *others, count = _counts([*before, at], window.length - MARGIN)
-        proved = max((n for n, when in zip(others, before, strict=True) if when > at - PROOF), default=0)
+        *counts, count = _counts([*before, at], self._length)
+        proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
-            window.limit, self._patience, self._raise_at = self._most, PATIENCE, math.inf
+            self.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf
             return
         if not together:
-            self._patience = min(2 * self._patience, PATIENCE_MOST) if window.limit < self._most else PATIENCE
-        window.limit = min(window.limit, max(1, count))
-        self._raise_at = max(until, now + self._patience)
+            confirmed = self.limit < self._configured
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE) if confirmed else PATIENCE
+        self.limit = min(self.limit, max(1, count))
+        self._raise_at = max(self._throttled_until, now + self._patience)
 
     def relearn(self, now: float) -> None:
-        """Raise a learned limit by a quarter each time that nothing was throttled for long enough."""
+        """Raise a learned limit where it is time to."""
         if now >= self._raise_at:
-            window = self._window
-            window.limit = min(self._most, window.limit + max(1, window.limit // 4))
-            self._raise_at = now + PATIENCE if window.limit < self._most else math.inf
+            self.limit = min(self._configured, self.limit + max(1, self.limit // 4))
+            self._raise_at = now + PATIENCE if self.limit < self._configured else math.inf
 
 
 def _counts(moments: Sequence[float], length: float) -> list[int]:

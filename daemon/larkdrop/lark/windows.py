@@ -1,4 +1,15 @@
-"""How many calls may go in a second and in a minute: sliding windows, with places that only fresh drops may use.
+"""How many calls may go in a second and in a minute, and which of them fresh drops may use.
+
+The policy, in the order in which it is applied:
+
+1. Never more calls than the limit in any second or minute.
+2. The first half of a minute's calls may go as fast as the second allows, so that a few hundred pictures don't wait.
+3. The rest goes at an even rate, so that no crowd uses the minute up and leaves nothing for the next drop.
+4. A few places of each window are reserved for fresh drops, and fresh drops keep an even rate among themselves only:
+   they don't wait for the backlog, it makes room for them.
+5. The platform counts a call when it arrives. One that took longer than the fastest of late may have arrived that much
+   later, and is counted so.
+6. If the platform throttles nevertheless, `learning.py` lowers a limit for some time.
 
 Nothing here waits, and nothing locks: times are monotonic seconds, given by the caller.
 Source of the limits: the platform's page *Rate limits* (per API, app and tenant).
@@ -9,136 +20,175 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
+
+from larkdrop.lark.learning import Learning
 
 # A call's way to the platform varies: windows a little longer than the platform's keep late arrivals apart.
 MARGIN = 0.05
-# By this factor the shortest way of a call is forgotten with each call, in case the network became slower.
-FORGETTING = 1.02
-# Of how many places one is kept for fresh drops. A minute needs few, since steady expiry brings the rest.
-KEPT_OF_SECOND, KEPT_OF_MINUTE = 20, 200
-# The part of a minute that may be used up as fast as it can be; the rest is spread over the minute.
+# The even rate is computed from this many calls at most.
+SAMPLE = 250
+# Of so many places, one is reserved for fresh drops. A minute needs fewer, since places become free all the time.
+RESERVED_OF_SECOND, RESERVED_OF_MINUTE = 20, 200
+# The part of a minute's calls that may go as fast as the second allows.
 AT_ONCE = 0.5
-# Of how many calls at most the even rate is computed.
-EVALUATED = 250
-# Seconds of the even rate that may be made up for by who could not go, or had nothing to send.
+# Who had nothing to send for a while may make up for this many seconds of the even rate.
 CATCH_UP = 5.0
-
-
-@dataclass
-class Window:
-    """A sliding window: at most ``limit`` calls in any ``length`` seconds; ``taken`` holds when they went, in order."""
-
-    limit: int
-    length: float
-    taken: deque[float] = field(default_factory=deque)
-
-    def expire(self, now: float) -> None:
-        """Forget calls that are too long ago to count."""
-        while self.taken and self.taken[0] <= now - self.length:
-            self.taken.popleft()
-
-    def delay(self, now: float, keep: int = 0) -> float:
-        """Seconds until there is room for one more while ``keep`` places stay free."""
-        self.expire(now)
-        over = len(self.taken) - max(1, self.limit - keep)
-        return 0.0 if over < 0 else self.taken[over] + self.length - now
-
-    def even_interval(self, now: float, keep: int) -> float:
-        """Seconds between calls at the highest even rate that can be kept up for the length of the window.
-
-        Until a call expires, there are the places that are free now and those of the calls that expire before it. Of a
-        long window a part of the calls tells as much.
-        """
-        free, end = max(1, self.limit - keep) - len(self.taken), self.length - now
-        some = islice(enumerate(self.taken), None, None, 1 + len(self.taken) // EVALUATED)
-        return max((at + end) / (free + earlier + 1) for earlier, at in some)
-
-    def drop(self, at: float) -> bool:
-        """Free the place of the call that went ``at`` some moment; False where that is too long ago to count."""
-        place = bisect_left(self.taken, at)
-        if place == len(self.taken) or self.taken[place] != at:
-            return False
-        del self.taken[place]
-        return True
-
-    def put_off(self, at: float, seconds: float) -> None:
-        """The call that went ``at`` some moment counts from ``seconds`` later."""
-        if self.drop(at):
-            insort(self.taken, at + seconds)
+# The shortest way of a call is forgotten by this factor with each call, in case the network became slower.
+FORGETTING = 1.02
 
 
 @dataclass(eq=False)
 class Ticket:
-    """Permission for one call. ``probe`` marks the one call that tries whether a held gate may open."""
+    """Permission for one call; ``probe`` marks the one that tries whether a closed gate may open."""
 
     at: float  # monotonic seconds
-    step: float = 0.0  # seconds by which it moved the plan on
-    step_fresh: float = 0.0  # and that of fresh drops
     probe: bool = False
     spent: bool = False  # the call was made, and its outcome reported
+    moved: float = 0.0  # seconds by which it moved on when the next call is due at the even rate
+    moved_fresh: float = 0.0  # the same of fresh drops
 
 
-class Windows:
-    """Both limits, and who may use what is left of them: fresh drops, or the backlog.
+class SlidingWindow:
+    """At most ``limit`` calls in any ``length`` seconds; ``calls`` holds when they went, in order."""
 
-    Up to a part of the minute goes at once. After that all calls together keep to an even rate, so that no crowd uses
-    up the minute and leaves nothing for what comes next. Fresh drops keep to it among themselves only: they don't wait
-    for the backlog, which makes room for them.
-    """
+    def __init__(self, limit: int, length: float) -> None:
+        self.learning = Learning(limit, length)
+        self.length = length + MARGIN
+        self.calls: deque[float] = deque()
 
-    def __init__(self, per_second: int, per_minute: int) -> None:
-        self.second = Window(per_second, 1 + MARGIN)
-        self.minute = Window(per_minute, 60 + MARGIN)
-        self._planned_fresh = -math.inf  # when the last call of a fresh drop was due
-        self._planned = -math.inf  # when the last call was due
-        self._shortest = math.inf  # seconds from a ticket to the answer, of the call that was fastest of late
+    @property
+    def limit(self) -> int:
+        """As configured, or lower where a lower one was learned."""
+        return self.learning.limit
+
+    def expire(self, now: float) -> None:
+        """Forget calls that are too long ago to count."""
+        while self.calls and self.calls[0] <= now - self.length:
+            self.calls.popleft()
+
+    def delay(self, now: float, reserve: int = 0) -> float:
+        """Seconds until there is room for one more call while ``reserve`` places stay free."""
+        self.expire(now)
+        over = len(self.calls) - max(1, self.limit - reserve)
+        return 0.0 if over < 0 else self.calls[over] + self.length - now
+
+    def even_interval(self, now: float, reserve: int) -> float:
+        """Seconds between calls at the highest even rate that can be kept up for the length of the window.
+
+        Before a call expires there is room for as many calls as there are places free now, and as expire before it.
+        The call that leaves the least room sets the rate.
+        """
+        free, end = max(1, self.limit - reserve) - len(self.calls), self.length - now
+        sample = islice(enumerate(self.calls), None, None, 1 + len(self.calls) // SAMPLE)
+        return max((at + end) / (free + earlier + 1) for earlier, at in sample)
+
+    def drop(self, at: float) -> bool:
+        """Forget the call that went at ``at``. False where that is too long ago to count."""
+        place = bisect_left(self.calls, at)
+        if place == len(self.calls) or self.calls[place] != at:
+            return False
+        del self.calls[place]
+        return True
+
+    def postpone(self, at: float, seconds: float) -> None:
+        """Count the call that went at ``at`` as if it had gone ``seconds`` later."""
+        if self.drop(at):
+            insort(self.calls, at + seconds)
+
+
+class RateWindows(Protocol):
+    """Where calls are counted: in this process, or one day by several hosts that share an app."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Calls a second and a minute; lower than configured where a lower limit was learned."""
 
     def delay(self, now: float, *, fresh: bool) -> float:
         """Seconds until the next call may go, of a fresh drop or of the backlog."""
-        keep = 0 if fresh else self.second.limit // KEPT_OF_SECOND
-        return max(0.0, self.second.delay(now, keep), self._due(now, fresh=fresh) - now)
 
     def take(self, now: float, *, fresh: bool) -> Ticket:
-        """Use a place of both windows."""
+        """Count a call; only where ``delay`` is 0."""
+
+    def give_back(self, ticket: Ticket) -> None:
+        """The call was not made: its places, and its turn at the even rate, are free again."""
+
+    def arrived(self, ticket: Ticket, now: float) -> None:
+        """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest."""
+
+    def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
+        """The platform refused the call for the rate limit, and does not count it."""
+
+    def is_minute_used_up(self, now: float) -> bool:
+        """Whether no call may go until one of the last minute expires."""
+
+
+class LocalWindows(RateWindows):
+    """Counts the calls of this process."""
+
+    def __init__(self, per_second: int, per_minute: int) -> None:
+        self._second = SlidingWindow(per_second, 1)
+        self._minute = SlidingWindow(per_minute, 60)
+        self._due = -math.inf  # when the last call was due at the even rate
+        self._due_fresh = -math.inf  # the same of fresh drops
+        self._fastest = math.inf  # seconds from ticket to answer, of the fastest call of late
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return self._second.limit, self._minute.limit
+
+    def delay(self, now: float, *, fresh: bool) -> float:
+        self._second.learning.relearn(now)
+        self._minute.learning.relearn(now)
+        reserve = 0 if fresh else self._second.limit // RESERVED_OF_SECOND
+        return max(0.0, self._second.delay(now, reserve), self._next_due(now, fresh=fresh) - now)
+
+    def take(self, now: float, *, fresh: bool) -> Ticket:
         ticket = Ticket(now)
         if fresh:
-            due = max(self._due(now, fresh=True), now - CATCH_UP)
-            ticket.step_fresh, self._planned_fresh = due - self._planned_fresh, due
-        due = max(self._due(now, fresh=False), now - CATCH_UP)
-        ticket.step, self._planned = due - self._planned, due
-        self.second.taken.append(now)
-        self.minute.taken.append(now)
+            due = max(self._next_due(now, fresh=True), now - CATCH_UP)
+            ticket.moved_fresh, self._due_fresh = due - self._due_fresh, due
+        due = max(self._next_due(now, fresh=False), now - CATCH_UP)
+        ticket.moved, self._due = due - self._due, due
+        self._second.calls.append(now)
+        self._minute.calls.append(now)
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:
-        """The call was not made: its places, and its turn in the plan, are free again."""
-        self.drop(ticket)
-        self._planned_fresh -= ticket.step_fresh
-        self._planned -= ticket.step
-
-    def drop(self, ticket: Ticket) -> None:
-        """The call was made and does not count."""
-        self.second.drop(ticket.at)
-        self.minute.drop(ticket.at)
+        self._drop(ticket)
+        self._due_fresh -= ticket.moved_fresh
+        self._due -= ticket.moved
 
     def arrived(self, ticket: Ticket, now: float) -> None:
-        """Count a call from when it came to the platform: what took longer than the fastest may have left that late."""
-        took = now - ticket.at
-        self._shortest = min(took, self._shortest * FORGETTING)
-        if took - self._shortest > MARGIN / 2:
-            for window in (self.second, self.minute):
-                window.put_off(ticket.at, took - self._shortest)
+        seconds = now - ticket.at
+        self._fastest = min(seconds, self._fastest * FORGETTING)
+        if seconds - self._fastest > MARGIN / 2:
+            self._second.postpone(ticket.at, seconds - self._fastest)
+            self._minute.postpone(ticket.at, seconds - self._fastest)
 
-    def _due(self, now: float, *, fresh: bool) -> float:
+    def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
+        self._drop(ticket)
+        # A short wait was the second's limit, a longer one the minute's.
+        window = self._second if retry_after <= 2 * self._second.length else self._minute
+        window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
+
+    def is_minute_used_up(self, now: float) -> bool:
+        return self._minute.delay(now) > 0
+
+    def _drop(self, ticket: Ticket) -> None:
+        self._second.drop(ticket.at)
+        self._minute.drop(ticket.at)
+
+    def _next_due(self, now: float, *, fresh: bool) -> float:
         """When the next call may go, as far as the minute is concerned."""
-        minute = self.minute
+        minute = self._minute
         minute.expire(now)
-        keep = 0 if fresh or minute.limit == 1 else max(1, minute.limit // KEPT_OF_MINUTE)
-        used, most = len(minute.taken), max(1, minute.limit - keep)
-        if used == 0 or used < most * AT_ONCE:
+        reserve = 0 if fresh or minute.limit == 1 else max(1, minute.limit // RESERVED_OF_MINUTE)
+        used, usable = len(minute.calls), max(1, minute.limit - reserve)
+        if used == 0 or used < usable * AT_ONCE:
             return now
-        if used >= most:
-            return now + minute.delay(now, keep)
-        return (self._planned_fresh if fresh else self._planned) + minute.even_interval(now, keep)
+        if used >= usable:
+            return now + minute.delay(now, reserve)
+        return (self._due_fresh if fresh else self._due) + minute.even_interval(now, reserve)

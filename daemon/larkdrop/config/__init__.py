@@ -1,0 +1,1 @@
+"""Every key and its default, and how they are loaded."""

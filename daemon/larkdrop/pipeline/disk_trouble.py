@@ -1,0 +1,97 @@
+"""What happens where something can't be written: a full disk, a missing permission, a file system that is read-only.
+
+It is said once, with what to do about it, counted while it lasts, and said when it is over. What could not be written
+stays in memory and is tried again after a pause (``backoff.py``), from the step that failed on. While the key cache
+can't be written, no keys are asked for: the worker asks ``keeps_keys`` before each call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+
+import structlog
+
+from larkdrop.records.durable import writable
+
+CURES = {
+    errno.ENOSPC: "Make room on the disk",
+    errno.EDQUOT: "Raise the disk quota",
+    errno.EACCES: "Let larkdrop's user write there",
+    errno.EPERM: "Let larkdrop's user write there",
+}
+SQLITE_ERRORS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES}
+KEY_CACHE = "key cache"
+
+
+@dataclass
+class _Trouble:
+    """``shown`` is what a person reads; ``failures`` counts since it began."""
+
+    shown: str
+    failures: int = 0
+
+
+class DiskTrouble:
+    """Knows what can't be written now. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+        self._lock = threading.Lock()
+        self._troubles: dict[str, _Trouble] = {}  # by what and where it is
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """What can't be written now, as a person reads it."""
+        with self._lock:
+            return tuple(trouble.shown for trouble in self._troubles.values())
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the last key could be written to the key cache."""
+        return KEY_CACHE not in self._troubles
+
+    def failed(self, what: str, place: str, error: OSError | sqlite3.Error) -> None:
+        """``what`` could not be written at ``place``, or where the error names another folder, there."""
+        at = _place_of(error) or place
+        with self._lock:
+            trouble = self._troubles.setdefault(_name(what, place), _Trouble(""))
+            trouble.shown = _name(what, at)
+            trouble.failures += 1
+            begins = trouble.failures == 1
+        if begins:
+            self._log.error(
+                "recording_failed", what=what, place=at, reason=_reason(error),
+                hint=f"{_cure(error, at)}; it is tried again by itself.",
+            )  # fmt: skip
+
+    def worked(self, what: str, place: str) -> None:
+        """``what`` was written at ``place``."""
+        if _name(what, place) in self._troubles:
+            with self._lock:
+                ended = self._troubles.pop(_name(what, place), None)
+            if ended:
+                self._log.warning("recording_works_again", what=what, place=place, failures=ended.failures)
+
+
+def _name(what: str, place: str) -> str:
+    return what if what == KEY_CACHE else f"{what} {place}"
+
+
+def _place_of(error: OSError | sqlite3.Error) -> str:
+    """The folder or file that the error names, which may be another than the one at hand: move_to."""
+    name = error.filename if isinstance(error, OSError) else ""
+    return name if isinstance(name, str) and os.path.isabs(name) else ""
+
+
+def _reason(error: OSError | sqlite3.Error) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _cure(error: OSError | sqlite3.Error, place: str) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    number = error.errno if isinstance(error, OSError) else SQLITE_ERRORS.get(name)
+    return writable(place) if number == errno.EROFS else CURES.get(number or 0, "Check the disk")

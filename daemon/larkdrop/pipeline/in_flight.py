@@ -1,0 +1,87 @@
+"""What is in flight: each content only once at the same time, and not too many bytes of pictures in memory.
+
+That equal pictures go once is decided here while the first is in flight, and by the key cache after that.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+
+from larkdrop.pipeline.job import Job
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.records.key_cache import Content
+
+
+class InFlight:
+    """Single flight: equal pictures dropped at the same time are uploaded once, and the others get its key.
+
+    A crash loses the keys that are on their way, so there are only so many.
+    """
+
+    def __init__(self, queue: DropQueue, most: int) -> None:
+        """``most`` keys may be on their way at the same time: asked for, and not yet in the key cache."""
+        self._queue = queue
+        self._permits = threading.BoundedSemaphore(most)
+        self._lock = threading.Lock()
+        self._duplicates: dict[Content, list[Job]] = {}
+        self._claimed_by: dict[str, Content] = {}  # by path, since another job may take over an outcome
+
+    def claim(self, content: Content, job: Job) -> bool:
+        """Be the job that uploads ``content``; False where another one does."""
+        with self._lock:
+            if content in self._duplicates:
+                return False
+            self._duplicates[content] = []
+            self._claimed_by[job.path] = content
+        return True
+
+    def permit(self, job: Job, timeout: float) -> bool:
+        """Let the job ask for a key; False where others' keys are not kept within ``timeout`` seconds."""
+        job.permitted = self._permits.acquire(timeout=timeout)
+        return job.permitted
+
+    def end_permit(self, job: Job) -> None:
+        """No key is on its way: it is in the key cache, or remembered until it can be, or there is none."""
+        if job.permitted:
+            job.permitted = False
+            self._permits.release()
+
+    def release(self, job: Job) -> None:
+        """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again."""
+        self.end_permit(job)
+        with self._lock:
+            content = self._claimed_by.pop(job.path, None)
+            duplicates = self._duplicates.pop(content) if content else []
+        for duplicate in duplicates:
+            self._queue.soon(duplicate)
+
+    def wait_for(self, content: Content, job: Job) -> None:
+        """Give the job back to the queue once the one that claimed ``content`` is finished with it."""
+        job.taken_at = math.inf
+        with self._lock:
+            if content in self._duplicates:
+                self._duplicates[content].append(job)
+                return
+        self._queue.soon(job)
+
+
+class Memory:
+    """Bytes of pictures in memory at the same time, however many workers there are."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+        self._changed = threading.Condition()
+
+    def acquire(self, size: int, timeout: float) -> bool:
+        """Reserve ``size`` bytes; False where they don't become free within ``timeout`` seconds."""
+        with self._changed:
+            free = self._changed.wait_for(lambda: self._free >= size, timeout)
+            self._free -= size if free else 0
+            return free
+
+    def release(self, size: int) -> None:
+        """Give back what was acquired."""
+        with self._changed:
+            self._free += size
+            self._changed.notify_all()

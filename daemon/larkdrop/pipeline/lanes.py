@@ -1,0 +1,127 @@
+"""The lanes of the queue: in each, a path waits once, and each has its own order in which jobs go."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+
+from larkdrop.pipeline.job import Job
+
+# Seconds over which late drops are counted.
+LATE_SECONDS = 60
+
+
+class Lane:
+    """First come, first served."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._jobs
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def add(self, job: Job) -> None:
+        self._jobs[job.path] = job
+
+    def get(self, path: str) -> Job | None:
+        return self._jobs.get(path)
+
+    def pop(self, path: str) -> Job:
+        return self._jobs.pop(path)
+
+    def pop_first(self) -> Job:
+        return self._jobs.pop(next(iter(self._jobs)))
+
+
+class FreshLane:
+    """Fresh jobs: the newest second first, and first come, first served within a second."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, dict[str, Job]] = {}
+        self._second_of: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._second_of)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._second_of
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for second in sorted(self._seconds, reverse=True) for job in self._seconds[second].values())
+
+    def add(self, job: Job) -> None:
+        second = int(job.fresh_until)
+        self._second_of[job.path] = second
+        self._seconds.setdefault(second, {})[job.path] = job
+
+    def pop(self, path: str) -> Job:
+        second = self._second_of.pop(path)
+        job = self._seconds[second].pop(path)
+        if not self._seconds[second]:
+            del self._seconds[second]
+        return job
+
+    def pop_first(self) -> Job:
+        return self.pop(next(iter(self._seconds[max(self._seconds)])))
+
+    def pop_oldest(self) -> Job:
+        return self.pop(next(iter(self._seconds[min(self._seconds)])))
+
+    def is_late(self, now: float) -> bool:
+        """Whether the oldest second is over: its jobs are no longer fresh."""
+        return bool(self._seconds) and min(self._seconds) <= now - 1
+
+
+class BackoffLane(Lane):
+    """Jobs that failed: the one that is due first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heap: list[tuple[float, int, Job]] = []  # some of them were popped by path
+        self._numbers = count()
+
+    def add(self, job: Job) -> None:
+        super().add(job)
+        heapq.heappush(self._heap, (job.due, next(self._numbers), job))
+
+    def first_due(self) -> float:
+        """Monotonic seconds; infinite where there is none."""
+        while self._heap and self.get(self._heap[0][2].path) is not self._heap[0][2]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else math.inf
+
+    def pop_first(self) -> Job:
+        self.first_due()
+        return self.pop(heapq.heappop(self._heap)[2].path)
+
+    def end_pauses(self, now: float) -> None:
+        """All are due now."""
+        for job in self:
+            job.due = now
+        self._heap = [(job.due, next(self._numbers), job) for job in self]
+
+
+class LateCount:
+    """How many drops of the last minute could not go while they were fresh; times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._by_second: Counter[int] = Counter()
+
+    def add(self, now: float) -> None:
+        """One more."""
+        self._by_second[int(now)] += 1
+        if len(self._by_second) > 2 * LATE_SECONDS:
+            self._by_second = Counter({at: n for at, n in self._by_second.items() if at > now - LATE_SECONDS})
+
+    def within(self, now: float) -> int:
+        """Those of the minute before ``now``."""
+        return sum(count for second, count in self._by_second.items() if second > now - LATE_SECONDS)

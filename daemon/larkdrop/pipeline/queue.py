@@ -1,0 +1,343 @@
+"""Which file goes next: fresh before backlog, each path once, and nobody waits inside a worker.
+
+A drop is fresh for ten seconds from when its file was finished, and the newest second goes first. What could not go by
+then is backlog, and so is whatever a scan found: first come, first served.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+from larkdrop.config.settings import Watch
+from larkdrop.folder.drop import Drop
+from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import Ticket
+from larkdrop.pipeline.job import Job, Outcome
+from larkdrop.pipeline.lanes import BackoffLane, FreshLane, Lane, LateCount
+
+# Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
+MOST = 10_000
+# Seconds for which a drop is fresh.
+FRESH_SECONDS = 10.0
+# While fresh drops keep coming, one ticket of so many goes to the oldest of the backlog.
+SHARE = 20
+# Seconds; a shorter wait is not worth a thread's sleep.
+SOON = 0.0005
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many paths are where."""
+
+    fresh: int
+    backlog: int
+    backoff: int
+    working: int
+
+    def fields(self) -> dict[str, int]:
+        """As JSON."""
+        return {"waiting": self.fresh + self.backlog, "in_backoff": self.backoff, "uploading": self.working}
+
+    @property
+    def waiting(self) -> int:
+        return self.fresh + self.backlog + self.backoff
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one path is: being worked on, in backoff until ``job.due``, or waiting behind ``ahead`` others."""
+
+    job: Job
+    where: Literal["working", "backoff", "waiting"]
+    ahead: int
+
+
+class DropQueue:
+    """Between those who find files and the workers. Thread-safe.
+
+    A fresh drop is handed out at once, since it may need no call. A drop of the backlog, and one that is known to need
+    a call, is handed out only with a ticket for it.
+    """
+
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = pace
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # for workers
+        self._room = threading.Condition(self._lock)  # for the scan
+        self._ready = Lane()  # needs no ticket, as far as is known
+        self._fresh = FreshLane()
+        self._calls = FreshLane()  # fresh, and known to need a ticket
+        self._backlog = Lane()
+        self._backoff = BackoffLane()
+        self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._backoff)
+        self._working: dict[str, Job] = {}
+        self._again: dict[str, Job] = {}  # came again while it was worked on
+        self._fresh_in_a_row = 0  # tickets since the backlog had one
+        self._late = LateCount()
+        self._idle = 0  # workers that wait for a job
+        self._handed_out = 0
+        self._overflowed = False
+        self._stopped = False
+
+    def put(self, drop: Drop) -> None:
+        """A drop that goes first while it is fresh, and ends a pause that the same path was in.
+
+        What a scan found and had to settle is backlog, and changes nothing where the path waits already.
+        """
+        with self._changed:
+            if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
+                return
+            fresh_until = -math.inf if drop.by_scan else self._clock() + FRESH_SECONDS
+            job = Job(drop, fresh_until, outcome=self._forget(drop.path))
+            if drop.path in self._working:
+                self._again[drop.path] = job
+            else:
+                self._line_up(job)
+            self._changed.notify()
+
+    def put_backlog(self, drop: Drop) -> bool:
+        """A drop that a scan found. Waits while the backlog is full; False once stopped."""
+        with self._changed:
+            while len(self._backlog) >= MOST and not self._stopped:
+                self._room.wait()
+            if not self._holds(drop.path) and drop.path not in self._working:
+                self._backlog.add(Job(drop))
+                self._changed.notify()
+            return not self._stopped
+
+    def take(self) -> Job | None:
+        """The next job; waits for one. None once stopped."""
+        with self._changed:
+            while not self._stopped:
+                if job := self._take():
+                    return job
+                self._idle += 1
+                self._changed.wait(self._pause())
+                self._idle -= 1
+        return None
+
+    def done(self, job: Job) -> None:
+        """The job ended, whatever came of it."""
+        with self._changed:
+            self._leave(job)
+
+    def back(self, job: Job) -> None:
+        """The job needs a call, and had no ticket for it."""
+        with self._changed:
+            if self._leave(job):
+                self._line_up(job, needs_call=True)
+            self._changed.notify()
+
+    def soon(self, job: Job) -> None:
+        """The job is to be looked at again at once: it may need no call."""
+        with self._changed:
+            if self._leave(job):
+                self._ready.add(job)
+            self._changed.notify()
+
+    def later(self, job: Job, pause: float) -> None:
+        """The job failed for now; hand it out again in ``pause`` seconds."""
+        with self._changed:
+            job.due = self._clock() + pause
+            if self._leave(job):
+                if len(self._backoff) >= MOST and job.outcome is None:
+                    self._overflowed = True
+                else:
+                    self._backoff.add(job)
+            self._changed.notify()
+
+    def overflow(self) -> None:
+        """A file had no room, here or on its way here: a rescan has to find it again."""
+        with self._changed:
+            self._overflowed = True
+
+    def take_overflow(self) -> bool:
+        """Whether files had no room, and there is room by now; says so once."""
+        with self._changed:
+            is_due = self._overflowed and max(len(self._backlog), len(self._backoff)) < MOST // 2
+            self._overflowed = self._overflowed and not is_due
+            return is_due
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a scan has to wait for room in the backlog."""
+        with self._changed:
+            return len(self._backlog) >= MOST
+
+    @property
+    def late(self) -> int:
+        """How many drops of the last minute could not go while they were fresh."""
+        with self._changed:
+            return self._late.within(self._clock())
+
+    def counts(self) -> Counts:
+        """How many paths are where."""
+        with self._changed:
+            fresh = len(self._ready) + len(self._fresh) + len(self._calls)
+            return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
+
+    def counts_of(self, watch: Watch) -> Counts:
+        """How many paths of one folder are where."""
+        with self._changed:
+            fresh = chain(self._ready, self._fresh, self._calls)
+            lanes = (fresh, self._backlog, self._backoff, self._working.values())
+            return Counts(*(sum(job.watch == watch for job in jobs) for jobs in lanes))
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job that is not done."""
+        with self._changed:
+            return (*chain(*self._lanes), *self._working.values())
+
+    def in_backoff(self) -> list[str]:
+        """The paths that wait for their next try."""
+        with self._changed:
+            return [job.path for job in self._backoff]
+
+    def place(self, path: str) -> Place | None:
+        """Where a path is now, None where it is not in here."""
+        with self._changed:
+            if job := self._working.get(path):
+                return Place(job, "working", 0)
+            if job := self._backoff.get(path):
+                return Place(job, "backoff", 0)
+            waiting = chain(self._ready, self._fresh, self._calls, self._backlog)
+            return next((Place(job, "waiting", n) for n, job in enumerate(waiting) if job.path == path), None)
+        return None
+
+    def activity(self) -> tuple[bool, int]:
+        """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
+        with self._changed:
+            pause = 0.0 if self._ready or self._fresh else self._pause()
+            return self._idle > 0 and pause is not None and pause <= SOON, self._handed_out
+
+    def longest_in_hand(self) -> float:
+        """For how many seconds a worker has had its job; the longest of all, 0 where none has one."""
+        with self._changed:
+            now = self._clock()
+            return max((now - job.taken_at for job in self._working.values() if job.taken_at < now), default=0.0)
+
+    def wake(self) -> None:
+        """Something outside changed: look again whether anything may go."""
+        with self._changed:
+            self._changed.notify()
+
+    def retry_now(self) -> None:
+        """A person says that it is fixed: what failed for now needs to wait no longer."""
+        with self._changed:
+            self._backoff.end_pauses(self._clock())
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            self._room.notify_all()
+
+    def _take(self) -> Job | None:
+        job = None if self._stopped else self._next()
+        if job:
+            self._working[job.path] = job
+            job.taken_at = self._clock()
+            self._handed_out += 1
+            if self._ready or self._fresh or self._calls or self._backlog or self._backoff:
+                self._changed.notify()  # another worker looks whether more may go
+        return job
+
+    def _next(self) -> Job | None:
+        self._end_pauses()
+        self._end_freshness()
+        if self._ready:
+            return self._ready.pop_first()
+        if self._backlog and self._fresh_in_a_row >= SHARE - 1 and (ticket := self._pace.ticket(fresh=True)):
+            return self._from_backlog(ticket)
+        if self._fresh:
+            return self._with_ticket(self._fresh.pop_first(), self._pace.ticket(fresh=True))
+        if self._calls and (ticket := self._pace.ticket(fresh=True)):
+            return self._with_ticket(self._calls.pop_first(), ticket)
+        if self._backlog and (ticket := self._pace.ticket(fresh=False)):
+            return self._from_backlog(ticket)
+        return None
+
+    def _with_ticket(self, job: Job, ticket: Ticket | None) -> Job:
+        job.ticket = ticket
+        self._fresh_in_a_row += ticket is not None
+        return job
+
+    def _from_backlog(self, ticket: Ticket) -> Job:
+        self._fresh_in_a_row = 0
+        job = self._backlog.pop_first()
+        self._tell_of_room()
+        job.ticket = ticket
+        return job
+
+    def _tell_of_room(self) -> None:
+        """A scan that waits may go on; not for each single place."""
+        if len(self._backlog) <= MOST // 2:
+            self._room.notify_all()
+
+    def _pause(self) -> float | None:
+        """Seconds until something may go that can't go now; None for as long as nothing new happens."""
+        waits = [self._backoff.first_due() - self._clock()]
+        waits += [self._pace.delay(fresh=True)] if self._calls else []
+        waits += [self._pace.delay(fresh=False)] if self._backlog else []
+        wait = min(waits)
+        return None if wait == math.inf else max(wait, SOON)
+
+    def _end_pauses(self) -> None:
+        """What was in backoff for long enough lines up again."""
+        while self._backoff.first_due() <= self._clock():
+            self._line_up(self._backoff.pop_first(), needs_call=True)
+
+    def _end_freshness(self) -> None:
+        """What could not go while it was fresh is backlog."""
+        now = self._clock()
+        for lane in (self._fresh, self._calls):
+            while lane.is_late(now):
+                self._be_late(lane.pop_oldest())
+
+    def _be_late(self, job: Job) -> None:
+        self._late.add(self._clock())
+        job.fresh_until = -math.inf
+        self._line_up(job)
+
+    def _line_up(self, job: Job, *, needs_call: bool = False) -> None:
+        """Put a job where it waits."""
+        if job.outcome:  # only the recording is left
+            self._ready.add(job)
+        elif job.fresh_until > self._clock():
+            lane = self._calls if needs_call else self._fresh
+            lane.add(job)
+            if len(lane) > MOST:
+                self._be_late(lane.pop_oldest())
+        elif len(self._backlog) < 2 * MOST:
+            self._backlog.add(job)
+        else:
+            self._overflowed = True
+
+    def _holds(self, path: str) -> bool:
+        return any(path in lane for lane in self._lanes)
+
+    def _forget(self, path: str) -> Outcome | None:
+        """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
+        jobs = [lane.pop(path) for lane in self._lanes if path in lane]
+        self._tell_of_room()
+        return next((job.outcome for job in jobs if job.outcome), None)
+
+    def _leave(self, job: Job) -> bool:
+        """End the work on a job. False where the same path came again meanwhile, which then goes first."""
+        job.ticket = None
+        self._working.pop(job.path, None)
+        again = self._again.pop(job.path, None)
+        if again:
+            again.outcome = job.outcome
+            self._line_up(again)
+            self._changed.notify()
+        return again is None

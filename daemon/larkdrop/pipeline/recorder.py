@@ -1,0 +1,291 @@
+"""An outcome is recorded in four steps: key cache, result log, sidecar; then the image is moved or deleted.
+
+One thread takes the first step for all, and gives leave for the next call then, so that a crash costs at most one key a
+worker. A thread for each watched folder takes the others, so that no folder waits for another one's disk. What came
+together is recorded together: one commit, one write to the log, one sync of a folder. A step that fails is taken again
+later, and no other.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from larkdrop.config.settings import Watch
+from larkdrop.folder import after_upload, picture, sidecar
+from larkdrop.folder.picture import Changed, NotAFile, Stamp
+from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.disk_trouble import KEY_CACHE, DiskTrouble
+from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.job import Job, Outcome, Step
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.key_cache import Outcome as Row
+from larkdrop.records.result_log import ResultLog
+
+# Jobs of a folder that wait for its thread; their keys are safe meanwhile.
+MOST_WAITING = 10_000
+# Jobs recorded together: each sidecar is an open file until it has its name.
+MOST_TOGETHER = 128
+# Files remembered that are done without a sidecar, since its name is taken.
+MOST_WITHOUT_SIDECAR = 10_000
+
+
+@dataclass(eq=False)
+class _Inbox:
+    """What waits for a thread, and what that is at."""
+
+    jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
+    busy: bool = False
+    steps: int = 0  # taken so far
+
+
+class Recorder:
+    """Writes outcomes down. Thread-safe; ``run_key_cache`` is meant for a thread, ``run`` for one a watched folder."""
+
+    def __init__(
+        self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, *, queue: DropQueue, in_flight: InFlight,
+        backoff: Backoff,
+    ) -> None:  # fmt: skip
+        self._cache = cache
+        self._results = results
+        self._queue = queue
+        self._in_flight = in_flight
+        self._backoff = backoff
+        self._log = structlog.get_logger()
+        self._inboxes = {watch: _Inbox() for watch in watches}
+        self._keys = _Inbox()
+        self._lock = threading.Lock()
+        self._reserved: set[str] = set()  # paths to which images are on their way
+        self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
+        self.trouble = DiskTrouble()
+        self.outcomes: Counter[str] = Counter()  # since the start, by the result log's name for them
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the last key could be kept, and there is a file to keep the next: while not, ask for none."""
+        return self.trouble.keeps_keys and self._cache.in_place
+
+    def is_done_without_sidecar(self, path: str, stamp: Stamp) -> bool:
+        """Whether a file in this state is recorded, although its sidecar's name is taken."""
+        return self._without_sidecar.get(path) == stamp
+
+    def record(self, job: Job, outcome: Outcome) -> None:
+        """Have the outcome recorded; the job is then ended, or tried again."""
+        job.outcome, job.taken_at = outcome, math.inf
+        self._keys.jobs.put(job)
+
+    def stop(self) -> None:
+        """End the threads once nothing waits; for when nobody records any more."""
+        self._keys.jobs.put(None)
+
+    def run_key_cache(self) -> None:
+        """Take the first step, for all folders, until stopped."""
+        while job := self._keys.jobs.get():
+            self._keys.busy = True
+            jobs = [job, *_more(self._keys.jobs)]
+            self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, jobs, self._commit)
+            for one in jobs:
+                self._in_flight.end_permit(one)
+                if not (one.outcome and one.outcome.holds_unkept_key):
+                    self._in_flight.release(one)
+            for one in jobs:
+                self._hand_on(one)
+            self._keys.steps += 1
+            self._keys.busy = False
+        for folder in self._inboxes.values():
+            folder.jobs.put(None)
+
+    def _hand_on(self, job: Job) -> None:
+        """To the folder's thread; where too many wait for that, later."""
+        inbox = self._inboxes[job.watch].jobs
+        if inbox.qsize() < MOST_WAITING:
+            inbox.put(job)
+        else:
+            self._backoff.retry(job)
+
+    def run(self, watch: Watch) -> None:
+        """Record what is added for a watched folder, until stopped."""
+        inbox = self._inboxes[watch]
+        while job := inbox.jobs.get():
+            inbox.busy = True
+            jobs = [job, *_more(inbox.jobs)]
+            news = [one.outcome for one in jobs if one.outcome and Step.RESULT_LOG in one.outcome.left]
+            self._record(jobs, inbox)
+            self.outcomes.update(one.record.event for one in news if Step.RESULT_LOG not in one.left)
+            for job in jobs:
+                self._finish(job)
+            inbox.busy = False
+
+    def activity(self) -> dict[str, tuple[bool, int]]:
+        """For each thread: whether it records, and a number that changes with everything it does."""
+        inboxes = {KEY_CACHE: self._keys} | {f"recorder {watch.path}": one for watch, one in self._inboxes.items()}
+        return {name: (inbox.busy, inbox.steps) for name, inbox in inboxes.items()}
+
+    def _record(self, jobs: list[Job], inbox: _Inbox) -> None:
+        self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)
+        for folder, some in groupby(jobs, lambda job: os.path.dirname(job.path)):
+            together = list(some)
+            self._take_step(Step.SIDECAR, "sidecar", folder, together, self._write_sidecars)
+            self._take_step(Step.AFTER_UPLOAD, "picture", folder, together, self._move_or_delete)
+            inbox.steps += 1
+
+    def _finish(self, job: Job) -> None:
+        outcome = job.outcome
+        if outcome is None or outcome.left:
+            self._backoff.retry(job)
+            return
+        if outcome.move_to:
+            with self._lock:
+                self._reserved.discard(outcome.move_to)
+        if outcome.outdated:
+            job.outcome = None
+            self._queue.soon(job)  # for what the file is by now
+        else:
+            self._queue.done(job)
+
+    def _take_step(
+        self, step: Step, what: str, place: str | Path, jobs: list[Job],
+        action: Callable[[list[tuple[Job, Outcome]]], None],
+    ) -> None:  # fmt: skip
+        """Take one step with those for whom it is left: ``action`` crosses it off where it succeeds."""
+        due = [(job, job.outcome) for job in jobs if job.outcome and step in job.outcome.left]
+        if step is Step.AFTER_UPLOAD:
+            due = [(job, outcome) for job, outcome in due if outcome.left == {step}]
+        if not due:
+            return
+        try:
+            action(due)
+        except (OSError, sqlite3.Error) as error:
+            self.trouble.failed(what, str(place), error)
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the folder its thread
+            if len(due) > 1:
+                for job, _ in due:
+                    self._take_step(step, what, place, [job], action)
+                return
+            self._log.error(
+                "unexpected", path=due[0][0].path, reason=repr(error),
+                hint="This is a bug of larkdrop; please report it. The file is tried again.",
+            )  # fmt: skip
+        else:
+            self.trouble.worked(what, str(place))
+
+    def _commit(self, due: list[tuple[Job, Outcome]]) -> None:
+        """Raises sqlite3.Error where none of them was committed."""
+        self._cache.put([Row(job.path, str(job.watch.path), one.record, one.content) for job, one in due])
+        for _, outcome in due:
+            outcome.left.discard(Step.KEY_CACHE)
+
+    def _append(self, due: list[tuple[Job, Outcome]]) -> None:
+        """Raises OSError where some were not added."""
+        for job, outcome in due:
+            with suppress(OSError):  # which is said when the image is to be moved
+                self._choose_place(job, outcome)
+        while due:
+            added = self._results.append([(job.path, one.move_to, one.record) for job, one in due])
+            for _, outcome in due[:added]:
+                outcome.left.discard(Step.RESULT_LOG)
+            due = due[added:]
+
+    def _write_sidecars(self, due: list[tuple[Job, Outcome]]) -> None:
+        """All of one folder. Raises OSError where some could not be written."""
+        current = {one.record.file: one for _, one in due if not one.outdated}
+        failed: Mapping[str, sidecar.Foreign | OSError] = {}
+        try:
+            with picture.parent_of(str(due[0][0].watch.path), due[0][0].path) as (folder, _):
+                failed = sidecar.write_all(folder, {name: one.record for name, one in current.items()})
+                if os.fstat(folder).st_nlink == 0:  # removed meanwhile, with all that was in it
+                    failed = {}
+                for name in current.keys() - failed.keys():
+                    current[name].outdated = not sidecar.check_written(folder, name, current[name].stamp)
+        except (NotAFile, FileNotFoundError):
+            self._log.debug("gone", path=os.path.dirname(due[0][0].path))
+        for job, outcome in due:
+            error = failed.get(outcome.record.file)
+            if isinstance(error, sidecar.Foreign):
+                self._do_without_sidecar(job, outcome, error)
+            if not isinstance(error, OSError):
+                outcome.left.discard(Step.SIDECAR)
+        for error in failed.values():
+            if isinstance(error, OSError):
+                raise error
+
+    def _do_without_sidecar(self, job: Job, outcome: Outcome, taken: sidecar.Foreign) -> None:
+        with self._lock:
+            self._without_sidecar[job.path] = outcome.stamp
+            if len(self._without_sidecar) > MOST_WITHOUT_SIDECAR:
+                self._without_sidecar.popitem(last=False)
+        self._log.warning(
+            "sidecar_name_taken", path=job.path, sidecar=str(taken),
+            hint="larkdrop did not write this file and does not touch it; the key is in the result log.",
+        )  # fmt: skip
+
+    def _move_or_delete(self, due: list[tuple[Job, Outcome]]) -> None:
+        """Where the set-up says so. Raises the last OSError or sqlite3.Error where some could not be."""
+        failed: OSError | sqlite3.Error | None = None
+        for job, outcome in due:
+            try:
+                if job.watch.after_upload != "keep" and outcome.record.status == "uploaded" and not outcome.outdated:
+                    self._clear(job, outcome)
+            except (NotAFile, FileNotFoundError):
+                self._log.debug("gone", path=job.path)
+            except Changed:
+                self._log.debug("changed_after_upload", path=job.path)
+            except (OSError, sqlite3.Error) as error:
+                failed = error
+                continue
+            outcome.left.discard(Step.AFTER_UPLOAD)
+        if failed:
+            raise failed
+
+    def _clear(self, job: Job, outcome: Outcome) -> None:
+        """Raises OSError, sqlite3.Error, Changed or NotAFile."""
+        with picture.parent_of(str(job.watch.path), job.path) as (folder, name):
+            if job.watch.after_upload == "delete":
+                after_upload.delete(folder, name, outcome.stamp)
+                self._log.info("deleted", path=job.path)
+                with suppress(sqlite3.Error):  # it only tells `larkdrop keys` where to look
+                    self._cache.moved(job.path, outcome.record.sha256, "")
+            else:
+                self._choose_place(job, outcome)
+                place = after_upload.arrive(folder, name, outcome.stamp, Path(outcome.move_to), outcome.record)
+                # While the image is here, a crash repeats all of this.
+                self._cache.moved(job.path, outcome.record.sha256, str(place))
+                after_upload.leave(folder, name, outcome.stamp)
+                self._log.info("moved", path=job.path, to=str(place))
+
+    def _choose_place(self, job: Job, outcome: Outcome) -> None:
+        """Choose where an image will be moved to, so that the result log can say it. Raises OSError."""
+        watch = job.watch
+        if outcome.move_to or not watch.move_to or outcome.outdated or outcome.record.status != "uploaded":
+            return
+        sub_folder = os.path.relpath(os.path.dirname(job.path), watch.path)
+        target = Path(os.path.realpath(watch.move_to / sub_folder))
+        with self._lock:
+            place = after_upload.place_for(target, os.path.basename(job.path), outcome.record, self._reserved)
+            outcome.move_to = str(place)
+            self._reserved.add(outcome.move_to)
+
+
+def _more(jobs: SimpleQueue[Job | None]) -> Iterator[Job]:
+    """What else waits, so that not too much is recorded together; the sign to stop stays where it is."""
+    for _ in range(MOST_TOGETHER - 1):
+        try:
+            job = jobs.get_nowait()
+        except Empty:
+            return
+        if job is None:
+            jobs.put(None)
+            return
+        yield job

@@ -1,0 +1,107 @@
+"""One call to Lark for a picture, and what its answer teaches: whose fault it was, and whether to go on calling."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, Throttled
+from larkdrop.folder.picture import Picture
+from larkdrop.lark import accepted_images
+from larkdrop.lark.client import Client, Uploaded
+from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import Ticket
+from larkdrop.pipeline.job import Job
+from larkdrop.pipeline.log_once import LogOnce
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.records.record import now
+
+# So often a call is refused for one picture, while others are uploaded, before that is the picture's fault.
+MOST_REFUSED = 20
+
+
+class Uploader:
+    """Makes the calls for which the queue gave tickets. Thread-safe."""
+
+    def __init__(self, client: Client, pace: Pace, queue: DropQueue) -> None:
+        self._client = client
+        self._pace = pace
+        self._queue = queue
+        self._log = structlog.get_logger()
+        self._log_once = LogOnce()
+        self._uploaded_at = 0.0  # monotonic seconds at which the last upload that succeeded began
+        self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
+
+    def upload(self, job: Job, ticket: Ticket, read: Picture) -> Uploaded:
+        """Upload what was read. Raises whose fault it was where there is no key."""
+        job.calls += 1
+        began = time.monotonic()
+        try:
+            uploaded = self._client.upload(read.content, job.watch.image_type)
+        except PictureFault as fault:
+            self._answered(ticket)
+            raise accepted_images.refused(fault, read.shape.format) from None
+        except LarkdropError as fault:
+            self._failed(ticket, fault, job)
+            if isinstance(fault, CallFault) and fault.code is not None and self._is_pictures_fault(job):
+                message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
+                raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
+            raise
+        self._uploaded_at = max(self._uploaded_at, began)
+        self._answered(ticket)
+        return uploaded
+
+    def sign_in(self) -> None:
+        """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""
+        ticket = self._pace.ticket(fresh=True)
+        if ticket is None:
+            return
+        try:
+            self._client.sign_in()
+        except LarkdropError as fault:
+            self._failed(ticket, fault.without_frames())
+        else:
+            self._answered(ticket)
+        finally:
+            self.give_back(ticket)
+
+    def give_back(self, ticket: Ticket | None) -> None:
+        """A ticket that came with a job: if no call was made, another may be."""
+        if ticket and not ticket.spent:
+            self._pace.give_back(ticket)
+            self._queue.wake()
+
+    def _is_pictures_fault(self, job: Job) -> bool:
+        """Count a refused call; whether there were so many, while others were uploaded, that it is the picture's."""
+        if job.refused == 0:
+            job.refused, job.refused_at = 1, time.monotonic()
+        elif self._uploaded_at > job.refused_at:
+            job.refused += 1
+        return job.refused >= MOST_REFUSED
+
+    def _answered(self, ticket: Ticket) -> None:
+        ended = self._pace.succeeded(ticket)
+        if ended:
+            self._log.info("lark_resumed", after_seconds=round(time.monotonic() - ended.since, 1), **self._waiting())
+        if ended or ticket.probe:
+            self._queue.wake()
+
+    def _failed(self, ticket: Ticket, fault: LarkdropError, job: Job | None = None) -> None:
+        self.last_fault = (now(), fault)
+        began = self._pace.failed(ticket, fault, first=job is not None and job.failed_calls == 0)
+        if job and isinstance(fault, MomentFault) and not isinstance(fault, Throttled):
+            job.failed_calls += 1
+        path = job.path if job else None
+        if began:
+            say = self._log.error if began.person or isinstance(fault, CallFault) else self._log.warning
+            say("lark_held", **fault.fields(), **self._waiting())
+        if isinstance(fault, MomentFault) and fault.unknown:
+            self._log_once(fault.code, "error", "unknown_code", path=path, **fault.fields())
+        if isinstance(fault, CallFault):
+            self._log_once(fault.code, "warning", "call_refused", path=path, **fault.fields())
+        self._queue.wake()
+
+    def _waiting(self) -> dict[str, int]:
+        counts = self._queue.counts()
+        return {"waiting": counts.waiting + counts.working}

@@ -1,0 +1,302 @@
+"""One file's way: look · read · settle · inspect · known content? · upload, and then to the recorder.
+
+``_process`` goes this way and returns what comes next, which ``handle`` then does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+import structlog
+
+from larkdrop.config.settings import Settings
+from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.folder import picture, sidecar
+from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
+from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
+from larkdrop.lark import accepted_images
+from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.in_flight import InFlight, Memory
+from larkdrop.pipeline.inspect import inspect
+from larkdrop.pipeline.job import Job, Outcome, Step
+from larkdrop.pipeline.log_once import LogOnce
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.records.key_cache import Content, KeyCache
+from larkdrop.records.record import Record, now
+
+# Bytes of large pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are
+# enough. Smaller ones don't count.
+MOST_BYTES = 4 * accepted_images.MAX_BYTES
+LARGE = 256 * 1024
+# Seconds that a large picture waits for memory in a worker's hands, and then in the queue while others have a turn.
+MEMORY_SECONDS, TURN_SECONDS = 0.2, 0.5
+# Seconds that a call waits for others' keys to be kept.
+PERMIT_SECONDS = 10.0
+# Files remembered that can't be read.
+MOST_UNREADABLE = 10_000
+# What the machine, not the file, is short of.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+
+
+class Then(Enum):
+    """What comes next for a job, where there is nothing more to say about it."""
+
+    DONE = auto()  # nothing is to be done with the file, as it is
+    NEEDS_CALL = auto()  # it came without a ticket for one, or may not use it now
+    NEEDS_MEMORY = auto()  # which other large pictures have
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome is known, and is to be recorded."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The file may still be written to: it is taken once it has been in this state for ``seconds``."""
+
+    stamp: Stamp
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """Another job is uploading the same content."""
+
+    content: Content
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It is tried again later: Lark failed, or something on this machine where ``fault`` is None."""
+
+    fault: MomentFault | None = None
+
+
+Next = Then | Found | Unfinished | Duplicate | Failed
+
+
+class Worker:
+    """Takes jobs from the queue until that is stopped; ``run`` is meant for several threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        queue: DropQueue,
+        settle: Settle,
+        uploader: Uploader,
+        cache: KeyCache,
+        recorder: Recorder,
+        in_flight: InFlight,
+        backoff: Backoff,
+    ) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._settle = settle
+        self._uploader = uploader
+        self._cache = cache
+        self._recorder = recorder
+        self._backoff = backoff
+        self._in_flight = in_flight
+        self._memory = Memory(MOST_BYTES)
+        self._log = structlog.get_logger()
+        self._log_once = LogOnce()
+        self._unreadable: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Files that could not be read when they were last looked at."""
+        return tuple(path for path in tuple(self._unreadable) if os.path.lexists(path))
+
+    def run(self) -> None:
+        """Work until the queue is stopped."""
+        while job := self._queue.take():
+            self.handle(job)
+
+    def handle(self, job: Job) -> None:
+        """Process a job, and do what comes next."""
+        ticket = job.ticket
+        comes_next = self._process_safely(job)
+        if not isinstance(comes_next, Found):  # the recorder does
+            self._in_flight.release(job)
+        self._uploader.give_back(ticket)
+        match comes_next:
+            case Found(outcome):
+                self._recorder.record(job, outcome)
+            case Unfinished(stamp, seconds):
+                self._leave_to_settle(job, stamp, seconds)
+                self._queue.done(job)
+            case Duplicate(content):
+                self._in_flight.wait_for(content, job)
+            case Failed(fault):
+                self._backoff.retry(job, fault)
+            case Then.NEEDS_CALL:
+                self._queue.back(job)
+            case Then.NEEDS_MEMORY:
+                self._queue.later(job, TURN_SECONDS)
+            case Then.DONE:
+                self._queue.done(job)
+
+    def _leave_to_settle(self, job: Job, stamp: Stamp, seconds: float) -> None:
+        drop = job.drop
+        quiet = drop.quiet if drop.stamp == stamp else 0.0
+        self._log.debug("settling", path=drop.path, seconds=round(seconds, 1))
+        if not self._settle.park(replace(drop, stamp=stamp, quiet=quiet), seconds):
+            self._queue.overflow()
+
+    def _process_safely(self, job: Job) -> Next:
+        """Process a job; what is raised says what comes next, too."""
+        try:
+            return self._process(job)
+        except NotAFile:
+            self._log.debug("gone", path=job.path)
+            if job.outcome:
+                job.outcome.outdated = True
+                return Found(job.outcome)
+            return Then.DONE
+        except Changed:
+            self._log.debug("changed_while_read", path=job.path)
+            return self._still_written(job)
+        except LarkdropError as fault:
+            fault.without_frames()  # the gate and the job remember it
+            if isinstance(fault, SetupFault | Throttled):
+                return Then.NEEDS_CALL  # when the gate opens
+            return Failed(fault if isinstance(fault, MomentFault) else None)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
+                self._log_once(type(error), "error", "machine_short", reason=str(error), path=job.path)
+                return Failed()
+            if job.outcome:
+                return Found(job.outcome)
+            self._cannot_read(job.path, error)
+            return Then.DONE
+        except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
+            self._log_once(
+                type(error), "error", "unexpected", path=job.path, reason=repr(error),
+                hint="This is a bug of larkdrop; please report it. The file is tried again.",
+            )  # fmt: skip
+            return Failed()
+
+    def _process(self, job: Job) -> Next:
+        """Look at the file, read it, and see whether it is finished."""
+        drop, outcome = job.drop, job.outcome
+        with picture.parent_of(str(job.watch.path), job.path) as (folder, name):
+            stamp = picture.stamp(folder, name)
+            if outcome:
+                outcome.outdated = outcome.stamp != stamp
+                return Found(outcome)
+            if self._recorder.is_done_without_sidecar(job.path, stamp):
+                return Then.DONE
+            has_sidecar, proven = sidecar.look(folder, name, stamp)
+            if proven:
+                return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}))
+            is_large = stamp.size > LARGE
+            size = min(stamp.size, accepted_images.MAX_BYTES)
+            if is_large and not self._memory.acquire(size, MEMORY_SECONDS):
+                return Then.NEEDS_MEMORY
+            try:
+                read = picture.read(folder, name, accepted_images.MAX_BYTES)
+                self._unreadable.pop(job.path, None)
+                quiet = quiet_for(drop, read.stamp)
+                needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
+                if quiet < needed:
+                    return Unfinished(read.stamp, needed - max(0.0, quiet))
+                if has_sidecar and (record := _vouched(folder, name, read)):
+                    return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}))
+                return self._find_key(job, name, read)
+            finally:
+                if is_large:
+                    self._memory.release(size)
+
+    def _find_key(self, job: Job, name: str, read: Picture) -> Next:
+        """Inspect what was read; its key is known, or Lark is asked for one."""
+        lark, dedupe = self._settings.lark, self._settings.upload.dedupe
+        content = Content(lark.base_url, lark.scope, lark.api, job.watch.image_type, read.sha256)
+        try:
+            inspect(read, job.watch.image_type)
+            if dedupe:
+                known = self._cache.get(content)
+                if not known:
+                    if not self._in_flight.claim(content, job):
+                        return Duplicate(content)
+                    known = self._cache.get(content)  # it may have been recorded meanwhile
+                if known:
+                    return self._found(job, name, read, image_key=known.image_key, log_id=known.log_id, reused=True)
+            if job.ticket is None:
+                return Then.NEEDS_CALL
+            if not self._recorder.keeps_keys:
+                return Failed(MomentFault("keys can't be kept now, so none is asked for"))
+            if not self._in_flight.permit(job, PERMIT_SECONDS):
+                return Then.NEEDS_CALL
+            uploaded = self._uploader.upload(job, job.ticket, read)
+        except PictureFault as fault:
+            self._log.warning("rejected", path=job.path, **fault.fields())
+            return self._found(
+                job, name, read, status="rejected", log_id=fault.log_id,
+                error_code=fault.code, error_message=fault.message, error_hint=fault.hint,
+            )  # fmt: skip
+        return self._found(job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id)
+
+    def _found(
+        self, job: Job, name: str, read: Picture, content: Content | None = None, *, reused: bool = False, **fields: Any
+    ) -> Found:
+        """The outcome of what was read: ``content`` has a new key, ``fields`` are those of the record."""
+        lark, shape = self._settings.lark, read.shape
+        record = Record(
+            **{"status": "uploaded", **fields}, file=name, image_type=job.watch.image_type, api=lark.api,
+            app_id=lark.app_id, sha256=read.sha256, size=read.stamp.size, mtime_ns=read.stamp.mtime_ns,
+            format=shape.format, width=shape.width, height=shape.height, at=now(), attempts=0 if reused else job.calls,
+            reused=reused,
+        )  # fmt: skip
+        if record.status == "uploaded":
+            log_id = None if reused else record.log_id or None
+            self._log.info(record.event, path=job.path, image_key=record.image_key, log_id=log_id)
+        return Found(Outcome(record, read.stamp, content))
+
+    def _still_written(self, job: Job) -> Next:
+        try:
+            return Unfinished(Stamp.of(os.lstat(job.path)), self._settings.upload.settle_seconds)
+        except OSError:
+            return Then.DONE
+
+    def _cannot_read(self, path: str, error: OSError) -> None:
+        say = self._log.debug if path in self._unreadable else self._log.error
+        say(
+            "cannot_read",
+            path=path,
+            reason=error.strerror,
+            hint="Let larkdrop's user read it; every rescan looks again.",
+        )
+        self._unreadable[path] = None
+        if len(self._unreadable) > MOST_UNREADABLE:
+            with suppress(KeyError):
+                self._unreadable.popitem(last=False)
+
+
+def _vouched(folder: int, name: str, read: Picture) -> Record | None:
+    """The record in the sidecar, if it is about the very content that was read; the sidecar's proof is then renewed."""
+    try:
+        record = sidecar.read(folder, name)
+    except sidecar.Foreign:
+        return None
+    if record is None or not record.speaks_of(name, read.sha256, read.stamp.size):
+        return None
+    with suppress(OSError):
+        if record.mtime_ns == read.stamp.mtime_ns:
+            sidecar.confirm(folder, name, record)
+        else:
+            record = replace(record, mtime_ns=read.stamp.mtime_ns)
+            sidecar.write(folder, name, record)
+    return record

@@ -1,0 +1,57 @@
+"""What outlives a power cut: content once its file was synced, a name once the folder that holds it was."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+# What file systems answer that can't sync a file that is open for reading.
+CAN_NOT_SYNC = frozenset({errno.EINVAL, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
+def sync_data(file: int) -> None:
+    """Have the content of an open file on the disk, where its file system can do that. Raises OSError."""
+    try:
+        os.fdatasync(file)
+    except OSError as error:
+        if error.errno not in CAN_NOT_SYNC:
+            raise
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Have every name in ``folder`` on the disk. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make ``folder`` and those above it where they are missing, durably. ``mode`` is for ``folder``. Raises OSError.
+
+    One that is there already may have been made a moment ago, by another thread or before a crash, and not be synced
+    yet; so every name on the way, up to a mount point, is synced once a process.
+    """
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in (folder, *folder.parents):
+        if os.path.ismount(made):
+            break
+        status = made.stat()
+        _sync_name(made, status.st_dev, status.st_ino)
+
+
+@lru_cache(maxsize=10_000)
+def _sync_name(folder: Path, _device: int, _inode: int) -> None:
+    with suppress(PermissionError):  # who may not list the folder above has made no name in it
+        sync_folder(folder.parent)
+
+
+def writable(folder: str) -> str:
+    """What to do about a read-only file system: for a service it may be read-only by its unit."""
+    if "INVOCATION_ID" not in os.environ:
+        return "Mount the file system writable"
+    return f"Open it to the service (ReadWritePaths=-{folder} in a drop-in of its unit) or mount it writable"

@@ -1,0 +1,232 @@
+"""What was uploaded, remembered forever, in one SQLite file.
+
+Content to image_key: the same bytes are never uploaded twice for the same app, nor at the same time
+(``pipeline/in_flight.py``). Besides, for the commands: every outcome of every path, and how many uploads a day.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple, Self, TypeVar
+
+import structlog
+
+from larkdrop.records.record import Record
+
+T = TypeVar("T")
+
+# Paths are bytes, as the file system has them. "place" is where the image was moved to, empty where it was deleted,
+# NULL where it was kept. A path has a row for every content and place: the same picture dropped again replaces its own.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT,
+    image_key TEXT NOT NULL, log_id TEXT NOT NULL, uploaded_at TEXT NOT NULL,
+    PRIMARY KEY (host, app_id, api, image_type, sha256)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS outcomes (
+    id INTEGER PRIMARY KEY, path BLOB NOT NULL, watch BLOB NOT NULL, status TEXT NOT NULL, at TEXT NOT NULL,
+    image_key TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL, reused INTEGER NOT NULL, error TEXT,
+    place BLOB
+);
+CREATE TABLE IF NOT EXISTS uploads (day TEXT PRIMARY KEY, made INTEGER NOT NULL) WITHOUT ROWID;
+"""
+INDEXES = """
+CREATE UNIQUE INDEX IF NOT EXISTS outcomes_content ON outcomes (sha256, path, ifnull(place, 0));
+CREATE INDEX IF NOT EXISTS outcomes_path ON outcomes (path);
+CREATE INDEX IF NOT EXISTS outcomes_place ON outcomes (place) WHERE place > x'';
+CREATE INDEX IF NOT EXISTS outcomes_at ON outcomes (at);
+CREATE INDEX IF NOT EXISTS outcomes_rejected ON outcomes (path) WHERE status = 'rejected';
+"""
+# The first schema had a table "files" with one row a path.
+MIGRATE = """
+BEGIN IMMEDIATE;
+INSERT OR IGNORE INTO outcomes (path, watch, status, at, image_key, sha256, size, reused, error, place)
+    SELECT path, watch, status, at, image_key, sha256, size, reused, error, place FROM files;
+DROP TABLE files;
+COMMIT;
+"""
+PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
+PUT_OUTCOME = "INSERT OR REPLACE INTO outcomes VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)"
+PUT_PLACE = (
+    "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
+)
+PUT_UPLOADS = "INSERT INTO uploads VALUES (?,?) ON CONFLICT (day) DO UPDATE SET made = made + excluded.made"
+GET_KEY = (
+    "SELECT image_key, log_id, uploaded_at FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
+)
+
+
+class Content(NamedTuple):
+    """What a key belongs to: these bytes, for this app on this Lark, through this api, as this type of image."""
+
+    host: str
+    app_id: str
+    api: str
+    image_type: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the platform once answered for a content."""
+
+    image_key: str
+    log_id: str
+    uploaded_at: str  # RFC 3339, UTC
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file; ``content`` is what a new key belongs to, None where it brought none."""
+
+    path: str
+    watch: str
+    record: Record
+    content: Content | None
+
+
+@dataclass(eq=False)
+class _Door:
+    """A connection, for one thread at a time."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    db: sqlite3.Connection | None = None
+
+
+class KeyCache:
+    """A SQLite file; a context manager. Thread-safe; no look at a key waits for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log = structlog.get_logger()
+        self._looks, self._writes = _Door(), _Door()
+        self._in_use = False
+        self._file: os.stat_result | None = None  # as it was opened
+
+    def __enter__(self) -> Self:
+        with self._looks.lock, self._writes.lock:
+            self._open()
+            self._in_use = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._looks.lock, self._writes.lock:
+            self._in_use = False
+            self._close()
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the file that was opened still has its name: what is written to a removed one is lost."""
+        with self._looks.lock:
+            try:
+                return self._file is None or os.path.samestat(self._file, os.stat(self.path))
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            except OSError:
+                return True  # a file system that does not answer has lost nothing yet
+
+    def get(self, content: Content) -> Known | None:
+        """The key of a content, or None. Raises sqlite3.Error."""
+        rows = self._run(self._looks, lambda db: db.execute(GET_KEY, content).fetchall())
+        return Known(*rows[0]) if rows else None
+
+    def put(self, outcomes: Sequence[Outcome]) -> None:
+        """Remember outcomes, durably: a power cut after this loses nothing. Raises sqlite3.Error."""
+        keys = [
+            (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
+        ]
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(PUT_OUTCOME, map(_row, outcomes))
+            if keys:
+                db.executemany(PUT_KEY, keys)
+                db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
+
+        self._run(self._writes, write)
+
+    def moved(self, path: str, sha256: str, place: str) -> None:
+        """Remember where an image went: to ``place``, or it was deleted where that is empty. Raises sqlite3.Error."""
+        self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path), sha256)))
+
+    def _run(self, door: _Door, action: Callable[[sqlite3.Connection], T]) -> T:
+        with door.lock:
+            used = door.db
+            try:
+                if used:
+                    with used:
+                        return action(used)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+        with self._looks.lock, self._writes.lock:
+            if self._in_use and door.db is used:  # damaged, or could not be opened anew the last time
+                self._close()
+                self._open()
+            if door.db is None:
+                raise sqlite3.ProgrammingError("the key cache is not open")
+            with door.db:
+                return action(door.db)
+
+    def _open(self) -> None:
+        """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
+        try:
+            self._writes.db = self._connect()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            aside = self._put_aside()
+            self._log.error(
+                "key_cache_damaged", path=str(self.path), reason=str(error), set_aside=str(aside),
+                hint="A new one was begun; files that have a sidecar stay as they are.",
+            )  # fmt: skip
+            self._writes.db = self._connect()
+        self._looks.db = self._connect()
+        self._file = os.stat(self.path)
+
+    def _close(self) -> None:
+        for door in (self._looks, self._writes):
+            if door.db:
+                door.db.close()
+                door.db = None
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, check_same_thread=False, timeout=10)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(SCHEMA)
+            if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone():
+                db.executescript(MIGRATE)
+            db.executescript(INDEXES)
+            db.execute(GET_KEY, ("",) * 5).fetchall()
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    def _put_aside(self) -> Path:
+        names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in count(1))
+        aside = next(name for name in names if not name.exists())
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        return aside
+
+
+def _row(outcome: Outcome) -> tuple[object, ...]:
+    path, watch, record = os.fsencode(outcome.path), os.fsencode(outcome.watch), outcome.record
+    told = (record.status, record.at, record.image_key, record.sha256, record.size, record.reused)
+    return (path, watch, *told, record.error_message or None)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file itself is at fault, and not the disk or a lock."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR"

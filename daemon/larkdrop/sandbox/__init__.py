@@ -1,0 +1,1 @@
+"""A local Lark for demos and tests."""

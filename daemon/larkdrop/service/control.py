@@ -1,0 +1,151 @@
+"""A Unix socket by which commands ask the running daemon, and its answers; without one, they answer themselves.
+
+One line of JSON each way: ``{"ask": "explain", "paths": […]}``, and the answer, ``{"error": …}`` where there is none.
+Who may open the state folder may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from larkdrop.config.settings import Settings
+from larkdrop.errors import NotAvailable
+from larkdrop.records.index import Index
+from larkdrop.service.explain import explain
+from larkdrop.service.parts import Parts
+from larkdrop.service.retry import retry
+from larkdrop.service.status import status
+
+NAME = "control"
+# Seconds to wait for the other side.
+TIMEOUT = 10.0
+# Bytes of a question or an answer; one with thousands of paths is still a line.
+MAX_LINE = 64 * 1024 * 1024
+
+
+class Control:
+    """Answers one question at a time with what ``answer(question, paths)`` returns; a context manager."""
+
+    def __init__(self, state_dir: Path, answer: Callable[[str, Sequence[str]], Any]) -> None:
+        self._state_dir = state_dir
+        self._answer = answer
+        self._socket: socket.socket | None = None
+        self._bound: os.stat_result | None = None
+
+    def __enter__(self) -> Self:
+        listener = _unix_socket()
+        try:
+            (self._state_dir / NAME).unlink(missing_ok=True)
+            with _short_path(self._state_dir) as path:
+                listener.bind(path)
+                os.chmod(path, 0o660)
+                self._bound = os.stat(path)
+            listener.listen()
+        except OSError as error:
+            # Some file systems have no sockets. Uploads need none.
+            listener.close()
+            hint = "`larkdrop status` can't ask this larkdrop; put state.dir on a local file system."
+            structlog.get_logger().warning("no_control", path=str(self._state_dir), reason=error.strerror, hint=hint)
+            return self
+        self._socket = listener
+        threading.Thread(target=self._serve, args=(listener,), name="control", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._socket is None:
+            return
+        path = self._state_dir / NAME
+        with suppress(OSError):
+            if self._bound and os.path.samestat(self._bound, path.stat()):  # not that of another larkdrop by now
+                path.unlink()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                asker, _ = listener.accept()
+            except OSError:  # closed
+                return
+            with asker, suppress(OSError):
+                asker.settimeout(TIMEOUT)
+                _send(asker, self._answer_to(_receive(asker)))
+
+    def _answer_to(self, line: bytes) -> Any:
+        try:
+            asked = json.loads(line)
+            return self._answer(asked["ask"], asked.get("paths", ()))
+        except Exception as error:  # noqa: BLE001 - a question must not end the daemon
+            return {"error": f"{type(error).__name__}: {error}"}
+
+
+def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
+    """The running daemon's answer, or None where none runs on this state folder.
+
+    Raises NotAvailable where it may not be asked or can't answer.
+    """
+    with _unix_socket() as daemon:
+        daemon.settimeout(TIMEOUT)
+        try:
+            with _short_path(state_dir) as path:
+                daemon.connect(path)
+            _send(daemon, {"ask": question, "paths": paths})
+            answer = json.loads(_receive(daemon))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError as error:
+            hint = "Run it as larkdrop's user, as one of its group, or as root."
+            raise NotAvailable(f"the state folder {state_dir} can't be opened", hint=hint) from error
+        except (OSError, ValueError) as error:
+            message = f"the running larkdrop did not answer ({type(error).__name__})"
+            raise NotAvailable(message, hint="Check its log; restart it.") from error
+    if isinstance(answer, dict) and "error" in answer:
+        raise NotAvailable(f"the running larkdrop could not answer: {answer['error']}", hint="Check its log.")
+    return answer
+
+
+def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts | None) -> Any:
+    """The answer as JSON, by what is ``live``; without a daemon, from the folders and the key cache only."""
+    with Index(settings.key_cache) as index:
+        match question:
+            case "status":
+                return status(settings, index, live)
+            case "explain":
+                return [asdict(one) for one in explain(paths, settings, index, live)]
+            case "retry":
+                return [asdict(one) for one in retry(paths, settings, index, live)]
+    raise ValueError(f"there is no question {question!r}")
+
+
+def _unix_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
+
+@contextmanager
+def _short_path(state_dir: Path) -> Iterator[str]:
+    """The socket's path by way of an open folder, since a socket's path may have 107 bytes at most."""
+    folder = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{NAME}"
+    finally:
+        os.close(folder)
+
+
+def _send(connection: socket.socket, message: Any) -> None:
+    connection.sendall(json.dumps(message).encode("ascii") + b"\n")
+
+
+def _receive(connection: socket.socket) -> bytes:
+    with connection.makefile("rb") as lines:
+        return lines.readline(MAX_LINE)

@@ -1,0 +1,78 @@
+"""The parts of a running daemon: built from the settings, for those who start them and those who ask them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from larkdrop.config.settings import Settings
+from larkdrop.folder.settle import Settle
+from larkdrop.lark.client import Client
+from larkdrop.lark.pace import Pace
+from larkdrop.pipeline.backoff import Backoff, pauses
+from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.intake import Intake
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.pipeline.worker import Worker
+from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.result_log import ResultLog
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``since`` is when they were built, in Unix seconds."""
+
+    since: float
+    base_url: str
+    cache: KeyCache
+    results: ResultLog
+    client: Client
+    pace: Pace
+    queue: DropQueue
+    settle: Settle
+    intake: Intake
+    uploader: Uploader
+    recorder: Recorder
+    worker: Worker
+
+    @property
+    def left(self) -> int:
+        """How many files are known and have no outcome yet."""
+        counts = self.queue.counts()
+        return counts.waiting + counts.working + len(self.settle)
+
+    @property
+    def failing(self) -> list[str]:
+        """Files and folders that can't be uploaded or read for now."""
+        return [*self.intake.unreadable, *self.worker.unreadable, *self.queue.in_backoff()]
+
+
+def build(settings: Settings) -> Parts:
+    """Nothing is opened or started yet."""
+    lark, upload = settings.lark, settings.upload
+    cache, results, client = KeyCache(settings.key_cache), ResultLog(settings.results), Client(lark)
+    pace = Pace(
+        per_second=lark.requests_per_second,
+        per_minute=lark.requests_per_minute,
+        probe_seconds=lark.probe_seconds,
+        pauses=partial(pauses, upload.backoff_initial, upload.backoff_max),
+    )
+    queue = DropQueue(pace)
+    settle = Settle(queue.put)
+    intake = Intake(
+        settings.watch, queue, settle, settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds
+    )
+    uploader = Uploader(client, pace, queue)
+    backoff = Backoff(upload, queue)
+    in_flight = InFlight(queue, upload.workers)
+    recorder = Recorder(settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
+    worker = Worker(
+        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, in_flight=in_flight,
+        backoff=backoff,
+    )  # fmt: skip
+    return Parts(
+        time.time(), lark.base_url, cache, results, client, pace, queue, settle, intake, uploader, recorder, worker
+    )

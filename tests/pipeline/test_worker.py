@@ -1,0 +1,197 @@
+"""One file's way, step by step: nothing that is known is lost, whatever fails between two steps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
+
+import pytest
+
+from larkdrop.config.settings import Settings
+from larkdrop.folder import picture as picture_module
+from larkdrop.folder import sidecar
+from larkdrop.folder.drop import Drop
+from larkdrop.folder.settle import Settle
+from larkdrop.lark.client import Client, Uploaded
+from larkdrop.lark.pace import Pace
+from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.queue import DropQueue
+from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.uploader import Uploader
+from larkdrop.pipeline.worker import Worker
+from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.record import Record
+from larkdrop.records.result_log import ResultLog
+from tests.helpers import picture, sidecar_of
+
+
+class CountingClient(Client):
+    """A Lark that has a key for everything."""
+
+    calls = 0
+    while_uploading: Callable[[], object] = staticmethod(lambda: None)
+
+    def upload(self, image: bytes, image_type: str) -> Uploaded:
+        """The next key."""
+        self.while_uploading()
+        self.calls += 1
+        return Uploaded(f"key-{self.calls}", "")
+
+
+class Line:
+    """A worker and all it needs, one job at a time."""
+
+    def __init__(self, home: Path, stack: ExitStack, after_upload: str = "keep", pause: float = 0.001) -> None:
+        self.inbox = home / "inbox"
+        self.inbox.mkdir()
+        self.settings = Settings.model_validate({
+            "lark": {"app_id": "cli_x", "app_secret": "s", "base_url": "http://127.0.0.1:9"},
+            "watch": [{"path": str(self.inbox), "after_upload": after_upload}],
+            "upload": {"settle_seconds": 0, "backoff_initial": pause, "backoff_max": pause},
+            "state": {"dir": str(home / "state")},
+        })  # fmt: skip
+        (home / "state").mkdir()
+        self.cache = stack.enter_context(KeyCache(self.settings.key_cache))
+        results = stack.enter_context(ResultLog(self.settings.results))
+        pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
+        self.queue = DropQueue(pace)
+        backoff = Backoff(self.settings.upload, self.queue)
+        in_flight = InFlight(self.queue, 16)
+        self.recorder = Recorder(
+            self.settings.watch, self.cache, results, queue=self.queue, in_flight=in_flight, backoff=backoff
+        )
+        self.client = CountingClient(self.settings.lark)
+        self.worker = Worker(
+            self.settings, queue=self.queue, settle=Settle(self.queue.put), cache=self.cache, recorder=self.recorder,
+            uploader=Uploader(self.client, pace, self.queue), in_flight=in_flight, backoff=backoff,
+        )  # fmt: skip
+
+    def drop(self, name: str, content: bytes) -> Path:
+        """Write a file, and tell the queue of it."""
+        path = self.inbox / name
+        path.write_bytes(content)
+        self.queue.put(Drop(str(path), self.settings.watch[0], closed=True))
+        return path
+
+    def work(self, jobs: int = 1) -> None:
+        """Handle so many jobs."""
+        for _ in range(jobs):
+            job = self.queue.take()
+            assert job
+            self.worker.handle(job)
+            self.recorder.stop()  # it records what waits, and returns
+            self.recorder.run_key_cache()
+            self.recorder.run(job.watch)
+
+    def work_all(self) -> None:
+        """Handle jobs until none is left."""
+        while self.queue.jobs():
+            self.work()
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is closed after the test."""
+    with ExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def line(tmp_path: Path, stack: ExitStack) -> Line:
+    """A worker with an inbox of its own."""
+    return Line(tmp_path, stack)
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Exception) -> None:
+    """The next call of a function raises ``error``; then it works again."""
+    works = getattr(target, name)
+
+    def fails(*_: object, **__: object) -> None:
+        monkeypatch.setattr(target, name, works)
+        raise error
+
+    monkeypatch.setattr(target, name, fails)
+
+
+def test_a_disk_that_errs_does_not_cost_the_key(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key can't be kept, then the inbox can't be read: it is still known, and recorded once both work."""
+    path = line.drop("a.png", picture())
+    fail_once(monkeypatch, line.cache, "put", sqlite3.OperationalError("disk I/O error"))
+    fail_once(monkeypatch, sidecar, "write_all", OSError(errno.EIO, "I/O error"))
+    line.work()
+    fail_once(monkeypatch, picture_module, "parent_of", OSError(errno.EIO, "I/O error"))
+    line.work_all()
+    beside = sidecar_of(path)
+    assert beside
+    assert beside["image_key"] == "key-1"
+    line.drop("b.png", picture(1))
+    line.work_all()
+    assert line.client.calls == 2
+
+
+def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is known and not yet kept is waited for by what has the same content."""
+    line = Line(tmp_path, stack, pause=3600)
+    line.drop("a.png", picture())
+    fail_once(monkeypatch, line.cache, "put", sqlite3.OperationalError("database or disk is full"))
+    line.work()
+    line.drop("no.png", b"no picture")
+    line.work()
+    assert line.recorder.keeps_keys
+    same = line.drop("same.png", picture())
+    line.work()
+    line.queue.retry_now()
+    line.work_all()
+    assert line.client.calls == 1
+    beside = sidecar_of(same)
+    assert beside
+    assert beside["reused"]
+
+
+def test_a_folder_that_is_removed_while_sidecars_are_written(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no trouble, and nothing is left to do."""
+    works = sidecar.write_all
+
+    def remove_and_write(folder: int, records: Mapping[str, Record]) -> dict[str, sidecar.Foreign | OSError]:
+        shutil.rmtree(line.inbox / "sub")
+        return works(folder, records)
+
+    monkeypatch.setattr(sidecar, "write_all", remove_and_write)
+    (line.inbox / "sub").mkdir()
+    line.drop("sub/a.png", picture())
+    line.work()
+    assert not line.queue.jobs()
+    assert not line.recorder.trouble.shown
+
+
+@pytest.mark.parametrize("after_upload", ["keep", "delete"])
+def test_a_picture_that_is_changed_in_disguise_while_it_is_uploaded(
+    tmp_path: Path, stack: ExitStack, after_upload: str
+) -> None:
+    """Size and mtime are those of before: the new content is uploaded all the same, and nothing is deleted before."""
+    line = Line(tmp_path, stack, after_upload)
+    path = line.drop("a.bmp", picture(1, "BMP"))
+    before = path.stat()
+
+    def rewrite() -> None:
+        line.client.while_uploading = staticmethod(lambda: None)
+        path.write_bytes(picture(2, "BMP"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        line.queue.put(Drop(str(path), line.settings.watch[0], closed=True))
+
+    line.client.while_uploading = rewrite
+    line.work_all()
+    assert line.client.calls == 2
+    beside = sidecar_of(path)
+    assert beside
+    assert beside["image_key"] == "key-2"
+    assert path.exists() is (after_upload == "keep")

@@ -1,0 +1,126 @@
+"""Moved and deleted pictures stay findable: in keys, explain, the gallery and the result log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.asking import ask, explained, key, say
+from tests.helpers import Daemon, picture
+
+MakeDaemon = Callable[..., Daemon]
+
+
+@pytest.fixture
+def moved(make_daemon: MakeDaemon, tmp_path: Path) -> tuple[Daemon, list[str]]:
+    """Three different pictures dropped as ``snapshot.png``, one after the other, and moved; their keys in order."""
+    watch = {"path": tmp_path / "inbox", "after_upload": "move", "move_to": tmp_path / "done"}
+    daemon = make_daemon(watch=[watch])
+    for number in range(3):
+        daemon.drop("snapshot.png", picture(number))
+        assert daemon.once().returncode == 0
+    return daemon, [key(tmp_path / "done" / name) for name in ("snapshot.png", "snapshot.1.png", "snapshot.2.png")]
+
+
+def test_what_became_of_moved_and_deleted_pictures(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Explain says where a picture went, keys knows it under both names, and the gallery still shows it."""
+    daemon = make_daemon()
+    kept, gone = (daemon.home / name for name in ("moving", "deleting"))
+    kept.mkdir()
+    gone.mkdir()
+    watch = [
+        {"path": kept, "after_upload": "move", "move_to": tmp_path / "done"},
+        {"path": gone, "after_upload": "delete"},
+    ]
+    daemon = make_daemon(watch=watch)
+    (kept / "a.png").write_bytes(picture(1))
+    (gone / "b.png").write_bytes(picture(2))
+    assert daemon.once().returncode == 0
+    moved = tmp_path / "done" / "a.png"
+    assert f"It was moved to {moved}" in explained(daemon, kept / "a.png")["says"]
+    assert "It was deleted" in explained(daemon, gone / "b.png")["says"]
+    assert explained(daemon, moved)["state"] == "uploaded"
+    assert say(daemon, "keys", "--key-only", str(kept / "a.png"), str(moved)) == f"{key(moved)}\n" * 2
+    assert explained(daemon, gone / "b.png")["image_key"] == say(daemon, "keys", "--key-only", "b.png").strip()
+    say(daemon, "gallery", "--output", str(tmp_path / "gallery.html"))
+    page = (tmp_path / "gallery.html").read_text()
+    assert page.count("data:image/webp;base64,") == 1
+
+
+def test_pictures_moved_under_one_name_stay_findable(moved: tuple[Daemon, list[str]], tmp_path: Path) -> None:
+    """Each at its place, by name, pattern, folder, and in the gallery; the name itself has the newest key."""
+    daemon, known = moved
+    done = tmp_path / "done"
+    assert len(set(known)) == 3
+    for words in ((), (str(done),), (str(daemon.inbox),), ("snapshot*",), ("snapshot.png",)):
+        assert [row["image_key"] for row in ask(daemon, "keys", *words)] == known, words
+    rows = ask(daemon, "keys", f"{done}/")
+    assert [row["moved_to"] for row in rows] == [f"{done}/snapshot{n}.png" for n in ("", ".1", ".2")]
+    assert {row["path"] for row in rows} == {f"{daemon.inbox}/snapshot.png"}
+    assert f"{daemon.inbox}/snapshot.png → {done}/snapshot.1.png\n" in say(daemon, "keys")
+    assert say(daemon, "keys", "--key-only", str(daemon.inbox / "snapshot.png")) == f"{known[2]}\n"
+    assert say(daemon, "keys", "--key-only", "--all", str(daemon.inbox / "snapshot.png")).split() == known
+    assert ask(daemon, "status")["folders"][0]["uploaded"] == 3
+    assert "3 pictures" in say(daemon, "gallery", "--output", str(tmp_path / "gallery.html"))
+    (done / "snapshot.1.png").unlink()
+    answer = explained(daemon, done / "snapshot.1.png")
+    assert (answer["state"], answer["image_key"]) == ("uploaded", known[1])
+    assert "is gone" in answer["says"]
+    (done / "snapshot.2.png.lark.json").unlink()
+    assert f"uploaded from {daemon.inbox}/snapshot.png" in explained(daemon, done / "snapshot.2.png")["says"]
+    assert "3 pictures were" in explained(daemon, done)["says"]
+
+
+def test_the_result_log_says_where_a_picture_went(moved: tuple[Daemon, list[str]], tmp_path: Path) -> None:
+    """In the outcome's own line, which stays the only one."""
+    daemon, known = moved
+    lines = daemon.results()
+    assert [(line["event"], line["image_key"]) for line in lines] == [("uploaded", its) for its in known]
+    assert [line["moved_to"] for line in lines] == [f"{tmp_path}/done/snapshot{n}.png" for n in ("", ".1", ".2")]
+
+
+def test_pictures_of_one_name_that_are_moved_together(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """From several folders into one: each is where its line says, with a sidecar that speaks of it."""
+    inboxes = [tmp_path / f"inbox-{number}" for number in range(4)]
+    for number, inbox in enumerate(inboxes):
+        inbox.mkdir()
+        for n in range(25):
+            (inbox / f"{n}.png").write_bytes(picture(100 * number + n))
+    moving = {"after_upload": "move", "move_to": tmp_path / "done"}
+    daemon = make_daemon(watch=[{"path": inbox, **moving} for inbox in inboxes])
+    for number in range(4):
+        (inboxes[number] / "taken.png").write_bytes(picture(1000 + number))
+    assert daemon.once().returncode == 0
+    lines = daemon.results()
+    assert len({line["moved_to"] for line in lines}) == len(lines) == 104
+    for line in lines:
+        assert hashlib.sha256(Path(line["moved_to"]).read_bytes()).hexdigest() == line["sha256"]
+        assert json.loads(Path(f"{line['moved_to']}.lark.json").read_text())["image_key"] == line["image_key"]
+
+
+def test_the_same_picture_moved_again_is_one_outcome(moved: tuple[Daemon, list[str]]) -> None:
+    """No row is added for what is the same at the same place."""
+    daemon, known = moved
+    daemon.drop("snapshot.png", picture(2))
+    assert daemon.once().returncode == 0
+    daemon.drop("snapshot.png", picture(2))
+    assert daemon.once().returncode == 0
+    keys = [row["image_key"] for row in ask(daemon, "keys")]
+    assert set(keys) == set(known)
+    assert len(keys) <= 4
+
+
+def test_a_link_as_move_to(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Both its names list what was moved there."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "done").symlink_to(tmp_path / "real")
+    watch = {"path": tmp_path / "inbox", "after_upload": "move", "move_to": tmp_path / "done"}
+    daemon = make_daemon(watch=[watch])
+    daemon.drop("a.png", picture(1))
+    assert daemon.once().returncode == 0
+    for folder in ("real", "done"):
+        assert say(daemon, "keys", "--key-only", str(tmp_path / folder)) == f"{key(tmp_path / 'real' / 'a.png')}\n"
