@@ -103,7 +103,7 @@ class Promise(RuleBasedStateMachine):
             pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             backoff = Backoff(self.settings.upload, queue)
-            in_flight = InFlight(queue, 16)
+            in_flight = InFlight(queue)
             recorder = Recorder(self.settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),
@@ -117,7 +117,6 @@ class Promise(RuleBasedStateMachine):
                     assert job
                     worker.handle(job)
                     recorder.stop()  # it records what waits, and returns
-                    recorder.run_key_cache()
                     recorder.run(job.watch)
             except Crash:
                 self.lost_calls += crash == "after the call"

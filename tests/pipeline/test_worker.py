@@ -63,7 +63,7 @@ class Line:
         pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        in_flight = InFlight(self.queue, 16)
+        in_flight = InFlight(self.queue)
         self.recorder = Recorder(
             self.settings.watch, self.cache, results, queue=self.queue, in_flight=in_flight, backoff=backoff
         )
@@ -87,7 +87,6 @@ class Line:
             assert job
             self.worker.handle(job)
             self.recorder.stop()  # it records what waits, and returns
-            self.recorder.run_key_cache()
             self.recorder.run(job.watch)
 
     def work_all(self) -> None:

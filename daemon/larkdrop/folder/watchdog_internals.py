@@ -6,6 +6,8 @@ Needed, and not to be had publicly in watchdog 7.1 (the range is pinned in pypro
 - After IN_MOVED_FROM, which is part of the mask of every filter that has IN_MOVED_TO, all later events wait for 0.5 s.
 - Each of larkdrop's own files, and each close of a file without a name, would pass through three threads before a
   handler could ignore it.
+- Each file that is moved in is looked for among all events that wait, to see where it came from: in a crowd, that
+  takes a time that grows with its square.
 - Nobody says whether the kernel holds events that were not read.
 
 Where something of it is missing, this can't be imported or made, and ``watch`` works without it.
@@ -38,6 +40,7 @@ from larkdrop.folder import sidecar
 # Without one of these, a watchdog is not the one that this was written for: an AttributeError on import.
 REPLACED = InotifyFD.handle_event, InotifyFD.add_callback
 
+CLOSED = InotifyConstants.IN_CLOSE_WRITE
 UNWANTED = InotifyConstants.IN_MOVED_FROM
 # No events of files that have no name, such as a sidecar while it is written.
 WITHOUT_NAMELESS = InotifyConstants.IN_EXCL_UNLINK
@@ -74,6 +77,8 @@ class InotifyReader(InotifyFD):
         self._handled += 1
         if sidecar.is_ours(os.fsdecode(event.name)):
             return
+        if event.is_moved_to and not event.is_directory:
+            event = InotifyEvent(event.wd, CLOSED, 0, event.name)  # no less finished than one that was closed
         super().handle_event(event)
         if event.is_queue_overflow:
             self._overflowed()

@@ -14,15 +14,10 @@ from larkdrop.records.key_cache import Content
 
 
 class InFlight:
-    """Single flight: equal pictures dropped at the same time are uploaded once, and the others get its key.
+    """Single flight: equal pictures dropped at the same time are uploaded once, and the others get its key."""
 
-    A crash loses the keys that are on their way, so there are only so many.
-    """
-
-    def __init__(self, queue: DropQueue, most: int) -> None:
-        """``most`` keys may be on their way at the same time: asked for, and not yet in the key cache."""
+    def __init__(self, queue: DropQueue) -> None:
         self._queue = queue
-        self._permits = threading.BoundedSemaphore(most)
         self._lock = threading.Lock()
         self._duplicates: dict[Content, list[Job]] = {}
         self._claimed_by: dict[str, Content] = {}  # by path, since another job may take over an outcome
@@ -36,20 +31,8 @@ class InFlight:
             self._claimed_by[job.path] = content
         return True
 
-    def permit(self, job: Job, timeout: float) -> bool:
-        """Let the job ask for a key; False where others' keys are not kept within ``timeout`` seconds."""
-        job.permitted = self._permits.acquire(timeout=timeout)
-        return job.permitted
-
-    def end_permit(self, job: Job) -> None:
-        """No key is on its way: it is in the key cache, or remembered until it can be, or there is none."""
-        if job.permitted:
-            job.permitted = False
-            self._permits.release()
-
     def release(self, job: Job) -> None:
         """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again."""
-        self.end_permit(job)
         with self._lock:
             content = self._claimed_by.pop(job.path, None)
             duplicates = self._duplicates.pop(content) if content else []

@@ -51,7 +51,6 @@ class Job:
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
     taken_at: float = math.inf  # monotonic seconds, while a worker has it
-    permitted: bool = False  # its key may be on its way
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault
     refused: int = 0  # calls refused as such, while other pictures were uploaded

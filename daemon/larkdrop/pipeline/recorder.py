@@ -1,9 +1,8 @@
 """An outcome is recorded in four steps: key cache, result log, sidecar; then the image is moved or deleted.
 
-One thread takes the first step for all, and gives leave for the next call then, so that a crash costs at most one key a
-worker. A thread for each watched folder takes the others, so that no folder waits for another one's disk. What came
-together is recorded together: one commit, one write to the log, one sync of a folder. A step that fails is taken again
-later, and no other.
+The worker that has an outcome takes the first step itself, so that a crash costs at most one key a worker. A thread for
+each watched folder takes the others, so that no folder waits for another one's disk. What comes together is recorded
+together: one commit, one write to the log, one sync of a folder. A step that fails is taken again later, and no other.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class _Inbox:
 
 
 class Recorder:
-    """Writes outcomes down. Thread-safe; ``run_key_cache`` is meant for a thread, ``run`` for one a watched folder."""
+    """Writes outcomes down. Thread-safe; ``run`` is meant for a thread a watched folder."""
 
     def __init__(
         self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, *, queue: DropQueue, in_flight: InFlight,
@@ -65,7 +64,6 @@ class Recorder:
         self._backoff = backoff
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
-        self._keys = _Inbox()
         self._lock = threading.Lock()
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
@@ -82,38 +80,22 @@ class Recorder:
         return self._without_sidecar.get(path) == stamp
 
     def record(self, job: Job, outcome: Outcome) -> None:
-        """Have the outcome recorded; the job is then ended, or tried again."""
-        job.outcome, job.taken_at = outcome, math.inf
-        self._keys.jobs.put(job)
-
-    def stop(self) -> None:
-        """End the threads once nothing waits; for when nobody records any more."""
-        self._keys.jobs.put(None)
-
-    def run_key_cache(self) -> None:
-        """Take the first step, for all folders, until stopped."""
-        while job := self._keys.jobs.get():
-            self._keys.busy = True
-            jobs = [job, *_more(self._keys.jobs)]
-            self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, jobs, self._commit)
-            for one in jobs:
-                self._in_flight.end_permit(one)
-                if not (one.outcome and one.outcome.holds_unkept_key):
-                    self._in_flight.release(one)
-            for one in jobs:
-                self._hand_on(one)
-            self._keys.steps += 1
-            self._keys.busy = False
-        for folder in self._inboxes.values():
-            folder.jobs.put(None)
-
-    def _hand_on(self, job: Job) -> None:
-        """To the folder's thread; where too many wait for that, later."""
+        """Keep the outcome's key, and have it recorded; the job is then ended, or tried again."""
+        job.outcome = outcome
+        self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
+        job.taken_at = math.inf
+        if not outcome.holds_unkept_key:
+            self._in_flight.release(job)
         inbox = self._inboxes[job.watch].jobs
         if inbox.qsize() < MOST_WAITING:
             inbox.put(job)
         else:
             self._backoff.retry(job)
+
+    def stop(self) -> None:
+        """End the threads once nothing waits; for when nobody records any more."""
+        for inbox in self._inboxes.values():
+            inbox.jobs.put(None)
 
     def run(self, watch: Watch) -> None:
         """Record what is added for a watched folder, until stopped."""
@@ -130,8 +112,7 @@ class Recorder:
 
     def activity(self) -> dict[str, tuple[bool, int]]:
         """For each thread: whether it records, and a number that changes with everything it does."""
-        inboxes = {KEY_CACHE: self._keys} | {f"recorder {watch.path}": one for watch, one in self._inboxes.items()}
-        return {name: (inbox.busy, inbox.steps) for name, inbox in inboxes.items()}
+        return {f"recorder {watch.path}": (inbox.busy, inbox.steps) for watch, inbox in self._inboxes.items()}
 
     def _record(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)
@@ -181,10 +162,10 @@ class Recorder:
         else:
             self.trouble.worked(what, str(place))
 
-    def _commit(self, due: list[tuple[Job, Outcome]]) -> None:
-        """Raises sqlite3.Error where none of them was committed."""
-        self._cache.put([Row(job.path, str(job.watch.path), one.record, one.content) for job, one in due])
-        for _, outcome in due:
+    def _keep(self, due: list[tuple[Job, Outcome]]) -> None:
+        """Raises sqlite3.Error."""
+        for job, outcome in due:
+            self._cache.put(Row(job.path, str(job.watch.path), outcome.record, outcome.content))
             outcome.left.discard(Step.KEY_CACHE)
 
     def _append(self, due: list[tuple[Job, Outcome]]) -> None:

@@ -39,8 +39,6 @@ MOST_BYTES = 4 * accepted_images.MAX_BYTES
 LARGE = 256 * 1024
 # Seconds that a large picture waits for memory in a worker's hands, and then in the queue while others have a turn.
 MEMORY_SECONDS, TURN_SECONDS = 0.2, 0.5
-# Seconds that a call waits for others' keys to be kept.
-PERMIT_SECONDS = 10.0
 # Files remembered that can't be read.
 MOST_UNREADABLE = 10_000
 # What the machine, not the file, is short of.
@@ -238,8 +236,6 @@ class Worker:
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
                 return Failed(MomentFault("keys can't be kept now, so none is asked for"))
-            if not self._in_flight.permit(job, PERMIT_SECONDS):
-                return Then.NEEDS_CALL
             uploaded = self._uploader.upload(job, job.ticket, read)
         except PictureFault as fault:
             self._log.warning("rejected", path=job.path, **fault.fields())

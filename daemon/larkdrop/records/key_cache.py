@@ -93,6 +93,15 @@ class Outcome:
 
 
 @dataclass(eq=False)
+class _Commit:
+    """Outcomes that are written together, and what came of it."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    is_over: bool = False
+    failed: Exception | None = None
+
+
+@dataclass(eq=False)
 class _Door:
     """A connection, for one thread at a time."""
 
@@ -107,6 +116,9 @@ class KeyCache:
         self.path = path
         self._log = structlog.get_logger()
         self._looks, self._writes = _Door(), _Door()
+        self._lock = threading.Lock()
+        self._committing = threading.Lock()
+        self._next = _Commit()
         self._in_use = False
         self._file: os.stat_result | None = None  # as it was opened
 
@@ -137,8 +149,27 @@ class KeyCache:
         rows = self._run(self._looks, lambda db: db.execute(GET_KEY, content).fetchall())
         return Known(*rows[0]) if rows else None
 
-    def put(self, outcomes: Sequence[Outcome]) -> None:
-        """Remember outcomes, durably: a power cut after this loses nothing. Raises sqlite3.Error."""
+    def put(self, outcome: Outcome) -> None:
+        """Remember an outcome, durably: a power cut after this loses nothing. Raises sqlite3.Error.
+
+        What comes while another thread commits goes together into the next commit.
+        """
+        with self._lock:
+            commit = self._next
+            commit.outcomes.append(outcome)
+        with self._committing:
+            if not commit.is_over:  # by another thread
+                with self._lock:
+                    self._next = _Commit()
+                try:
+                    self._write(commit.outcomes)
+                except Exception as error:  # noqa: BLE001 - every thread has to know
+                    commit.failed = error
+                commit.is_over = True
+        if commit.failed:
+            raise commit.failed
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
         keys = [
             (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
         ]

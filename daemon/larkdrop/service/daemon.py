@@ -101,7 +101,6 @@ class Service:
             self._systemd.extend()
             if self._stop_asked(TICK_BRIEF):
                 return False
-        self._recording += [_start("key-cache", self._parts.recorder.run_key_cache)]
         for number, watch in enumerate(self._settings.watch):
             self._recording += [_start(f"recorder-{number}", partial(self._parts.recorder.run, watch))]
         for number in range(self._settings.upload.workers):

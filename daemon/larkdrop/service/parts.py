@@ -67,7 +67,7 @@ def build(settings: Settings) -> Parts:
     )
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    in_flight = InFlight(queue, upload.workers)
+    in_flight = InFlight(queue)
     recorder = Recorder(settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
     worker = Worker(
         settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, in_flight=in_flight,
