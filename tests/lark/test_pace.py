@@ -132,3 +132,18 @@ def test_what_a_picture_waits_for_is_told() -> None:
     assert pace.limited(0) == (7.0, "Lark asked for a pause")
     pace.failed(Ticket(clock.now), SetupFault("bot is off"), first=True)
     assert pace.limited(0) == (0, "")
+
+
+def test_a_call_for_a_token_says_nothing_of_uploads() -> None:
+    """It takes no place, and however fast it was, uploads that take longer are not taken for late."""
+    clock = Clock()
+    pace = make(clock, per_second=50)
+    token = ticket(pace)
+    clock.now += 0.004
+    pace.signed_in(token)
+    uploads = [ticket(pace) for _ in range(50)]
+    assert pace.ticket(fresh=True) is None
+    clock.now += 0.2
+    for upload in uploads:
+        pace.succeeded(upload)
+    assert pace.delay(fresh=True) < 1.1 - 0.2

@@ -117,7 +117,7 @@ class Simulation:
             assert called.ticket
             if fault:
                 self.pace.failed(called.ticket, fault, first=False)
-                self.queue.back(called)
+                self.queue.wait_for_ticket(called)
             else:
                 self.pace.succeeded(called.ticket)
                 self.done[Path(called.drop.path).name] = self.now
@@ -127,4 +127,4 @@ class Simulation:
                 self.started[Path(job.drop.path).name] = self.now
                 self._calls.append((self.clock.now + 0.2, job, self.platform.call(self.clock.now)))
             else:
-                self.queue.back(job)
+                self.queue.wait_for_ticket(job)

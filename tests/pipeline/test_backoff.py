@@ -22,7 +22,7 @@ class Later(DropQueue):
     def __init__(self) -> None:
         self.pauses: list[float] = []
 
-    def later(self, job: Job, pause: float) -> None:
+    def retry_later(self, job: Job, pause: float) -> None:
         """Keep the pause."""
         self.pauses.append(pause)
 

@@ -80,13 +80,14 @@ def test_a_path_that_comes_again_while_it_is_worked_on(queue: DropQueue, drop: C
     queue.put(drop("a"))
     assert first
     assert queue.counts().waiting == 0
-    queue.later(first, 60)
+    queue.retry_later(first, 60)
     assert queue.counts().backoff == 0
     assert taken(queue) == "a"
 
 
 @pytest.mark.parametrize(
-    "way", [DropQueue.done, DropQueue.back, DropQueue.soon, lambda queue, job: queue.later(job, 60)]
+    "way",
+    [DropQueue.done, DropQueue.wait_for_ticket, DropQueue.look_again, lambda queue, job: queue.retry_later(job, 60)],
 )
 def test_a_worker_that_waits_is_told_of_a_path_that_came_again(
     queue: DropQueue, drop: Callable[[str], Drop], way: Callable[[DropQueue, Job], None]
@@ -110,7 +111,7 @@ def test_a_fresh_event_ends_a_pause(queue: DropQueue, drop: Callable[[str], Drop
     queue.put(drop("a"))
     job = queue.take()
     assert job
-    queue.later(job, 3600)
+    queue.retry_later(job, 3600)
     assert queue.counts().backoff == 1
     queue.put(drop("a"))
     assert taken(queue) == "a"
@@ -124,7 +125,7 @@ def test_a_person_says_that_it_is_fixed(queue: DropQueue, drop: Callable[[str], 
     jobs = [queue.take(), queue.take()]
     for job in jobs:
         assert job
-        queue.later(job, 3600)
+        queue.retry_later(job, 3600)
     queue.retry_now()
     assert [taken(queue), taken(queue)] == ["a", "b"]
 
@@ -207,12 +208,12 @@ def test_an_outcome_to_be_recorded_outlives_a_full_queue(
         queue.put(drop(str(number)))
         job = queue.take()
         assert job
-        queue.later(job, 60)
+        queue.retry_later(job, 60)
     queue.put(drop("a"))
     job = queue.take()
     assert job
     job.outcome = Outcome(RECORD, Stamp(1, 1, 1, 1))
-    queue.later(job, 60)
+    queue.retry_later(job, 60)
     place = queue.place(job.drop.path)
     assert place
     assert place.job is job
@@ -230,9 +231,9 @@ def test_an_outcome_to_be_recorded_outlives_a_new_event(
         job.outcome = Outcome(RECORD, stamp)
         if new_event_while_working:
             queue.put(drop("a"))
-            queue.later(job, 3600)
+            queue.retry_later(job, 3600)
         else:
-            queue.later(job, 3600)
+            queue.retry_later(job, 3600)
             queue.put(drop("a"))
         again = queue.take()
         assert again

@@ -76,10 +76,17 @@ class Pace:
             self._gate.give_back(ticket)
 
     def succeeded(self, ticket: Ticket) -> Hold | None:
-        """Lark answered as it should. Returns the hold that this ended, if it did."""
+        """Lark answered an upload as it should. Returns the hold that this ended, if it did."""
         with self._lock:
             ticket.spent = True
             self._windows.arrived(ticket, self._clock())
+            return self._gate.succeeded(ticket)
+
+    def signed_in(self, ticket: Ticket) -> Hold | None:
+        """As ``succeeded``, of a call for a token: it takes no upload's place, and does not show how long one takes."""
+        with self._lock:
+            ticket.spent = True
+            self._windows.give_back(ticket)
             return self._gate.succeeded(ticket)
 
     def failed(self, ticket: Ticket, reason: LarkdropError, *, first: bool) -> Hold | None:

@@ -62,7 +62,7 @@ class Backoff:
         if fault:
             say = self._log.warning if job.failures in WORTH_A_LINE else self._log.debug
             say("upload_failed", path=job.path, failures=job.failures, retry_in=round(pause, 1), **fault.fields())
-        self._queue.later(job, pause)
+        self._queue.retry_later(job, pause)
 
     def _pauses(self, fault: LarkdropError | None) -> Iterator[float]:
         initial, most = self._upload.backoff_initial, self._upload.backoff_max

@@ -37,7 +37,7 @@ class InFlight:
             content = self._claimed_by.pop(job.path, None)
             duplicates = self._duplicates.pop(content) if content else []
         for duplicate in duplicates:
-            self._queue.soon(duplicate)
+            self._queue.look_again(duplicate)
 
     def wait_for(self, content: Content, job: Job) -> None:
         """Give the job back to the queue once the one that claimed ``content`` is finished with it."""
@@ -46,7 +46,7 @@ class InFlight:
             if content in self._duplicates:
                 self._duplicates[content].append(job)
                 return
-        self._queue.soon(job)
+        self._queue.look_again(job)
 
 
 class Memory:

@@ -128,21 +128,21 @@ class DropQueue:
         with self._changed:
             self._leave(job)
 
-    def back(self, job: Job) -> None:
+    def wait_for_ticket(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
         with self._changed:
             if self._leave(job):
                 self._line_up(job, needs_call=True)
             self._changed.notify()
 
-    def soon(self, job: Job) -> None:
+    def look_again(self, job: Job) -> None:
         """The job is to be looked at again at once: it may need no call."""
         with self._changed:
             if self._leave(job):
                 self._ready.add(job)
             self._changed.notify()
 
-    def later(self, job: Job, pause: float) -> None:
+    def retry_later(self, job: Job, pause: float) -> None:
         """The job failed for now; hand it out again in ``pause`` seconds."""
         with self._changed:
             job.due = self._clock() + pause

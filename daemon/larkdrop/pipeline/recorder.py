@@ -29,8 +29,7 @@ from larkdrop.pipeline.disk_trouble import KEY_CACHE, DiskTrouble
 from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.pipeline.queue import DropQueue
-from larkdrop.records.key_cache import KeyCache
-from larkdrop.records.key_cache import Outcome as Row
+from larkdrop.records.key_cache import KeyCache, Row
 from larkdrop.records.result_log import ResultLog
 
 # Jobs of a folder that wait for its thread; their keys are safe meanwhile.
@@ -132,7 +131,7 @@ class Recorder:
                 self._reserved.discard(outcome.move_to)
         if outcome.outdated:
             job.outcome = None
-            self._queue.soon(job)  # for what the file is by now
+            self._queue.look_again(job)  # for what the file is by now
         else:
             self._queue.done(job)
 

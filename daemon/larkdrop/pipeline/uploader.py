@@ -10,6 +10,7 @@ from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault,
 from larkdrop.folder.picture import Picture
 from larkdrop.lark import accepted_images
 from larkdrop.lark.client import Client, Uploaded
+from larkdrop.lark.gate import Hold
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job
@@ -40,7 +41,7 @@ class Uploader:
         try:
             uploaded = self._client.upload(read.content, job.watch.image_type)
         except PictureFault as fault:
-            self._answered(ticket)
+            self._answered(ticket, self._pace.succeeded(ticket))
             raise accepted_images.refused(fault, read.shape.format) from None
         except LarkdropError as fault:
             self._failed(ticket, fault, job)
@@ -49,7 +50,7 @@ class Uploader:
                 raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
             raise
         self._uploaded_at = max(self._uploaded_at, began)
-        self._answered(ticket)
+        self._answered(ticket, self._pace.succeeded(ticket))
         return uploaded
 
     def sign_in(self) -> None:
@@ -62,7 +63,7 @@ class Uploader:
         except LarkdropError as fault:
             self._failed(ticket, fault.without_frames())
         else:
-            self._answered(ticket)
+            self._answered(ticket, self._pace.signed_in(ticket))
         finally:
             self.give_back(ticket)
 
@@ -80,8 +81,8 @@ class Uploader:
             job.refused += 1
         return job.refused >= MOST_REFUSED
 
-    def _answered(self, ticket: Ticket) -> None:
-        ended = self._pace.succeeded(ticket)
+    def _answered(self, ticket: Ticket, ended: Hold | None) -> None:
+        """Lark works, which ``ended`` what it was held for, if it was."""
         if ended:
             self._log.info("lark_resumed", after_seconds=round(time.monotonic() - ended.since, 1), **self._waiting())
         if ended or ticket.probe:

@@ -141,9 +141,9 @@ class Worker:
             case Failed(fault):
                 self._backoff.retry(job, fault)
             case Then.NEEDS_CALL:
-                self._queue.back(job)
+                self._queue.wait_for_ticket(job)
             case Then.NEEDS_MEMORY:
-                self._queue.later(job, TURN_SECONDS)
+                self._queue.retry_later(job, TURN_SECONDS)
             case Then.DONE:
                 self._queue.done(job)
 

@@ -58,9 +58,7 @@ PUT_PLACE = (
     "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
 )
 PUT_UPLOADS = "INSERT INTO uploads VALUES (?,?) ON CONFLICT (day) DO UPDATE SET made = made + excluded.made"
-GET_KEY = (
-    "SELECT image_key, log_id, uploaded_at FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
-)
+GET_KEY = "SELECT image_key, log_id FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
 
 
 class Content(NamedTuple):
@@ -79,11 +77,10 @@ class Known:
 
     image_key: str
     log_id: str
-    uploaded_at: str  # RFC 3339, UTC
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Row:
     """What became of a file; ``content`` is what a new key belongs to, None where it brought none."""
 
     path: str
@@ -94,9 +91,9 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Commit:
-    """Outcomes that are written together, and what came of it."""
+    """Rows that are written together, and what came of it."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     is_over: bool = False
     failed: Exception | None = None
 
@@ -149,33 +146,31 @@ class KeyCache:
         rows = self._run(self._looks, lambda db: db.execute(GET_KEY, content).fetchall())
         return Known(*rows[0]) if rows else None
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, row: Row) -> None:
         """Remember an outcome, durably: a power cut after this loses nothing. Raises sqlite3.Error.
 
         What comes while another thread commits goes together into the next commit.
         """
         with self._lock:
             commit = self._next
-            commit.outcomes.append(outcome)
+            commit.rows.append(row)
         with self._committing:
             if not commit.is_over:  # by another thread
                 with self._lock:
                     self._next = _Commit()
                 try:
-                    self._write(commit.outcomes)
+                    self._write(commit.rows)
                 except Exception as error:  # noqa: BLE001 - every thread has to know
                     commit.failed = error
                 commit.is_over = True
         if commit.failed:
             raise commit.failed
 
-    def _write(self, outcomes: Sequence[Outcome]) -> None:
-        keys = [
-            (*one.content, one.record.image_key, one.record.log_id, one.record.at) for one in outcomes if one.content
-        ]
+    def _write(self, rows: Sequence[Row]) -> None:
+        keys = [(*row.content, row.record.image_key, row.record.log_id, row.record.at) for row in rows if row.content]
 
         def write(db: sqlite3.Connection) -> None:
-            db.executemany(PUT_OUTCOME, map(_row, outcomes))
+            db.executemany(PUT_OUTCOME, map(_values, rows))
             if keys:
                 db.executemany(PUT_KEY, keys)
                 db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
@@ -251,8 +246,8 @@ class KeyCache:
         return aside
 
 
-def _row(outcome: Outcome) -> tuple[object, ...]:
-    path, watch, record = os.fsencode(outcome.path), os.fsencode(outcome.watch), outcome.record
+def _values(row: Row) -> tuple[object, ...]:
+    path, watch, record = os.fsencode(row.path), os.fsencode(row.watch), row.record
     told = (record.status, record.at, record.image_key, record.sha256, record.size, record.reused)
     return (path, watch, *told, record.error_message or None)
 
