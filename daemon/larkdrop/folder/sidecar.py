@@ -13,7 +13,6 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from larkdrop.folder.picture import NotAFile, Stamp, stamp
 from larkdrop.records.record import Record
@@ -133,7 +132,7 @@ def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign |
     failed: dict[str, Foreign | OSError] = {}
     try:
         # Step by step for all, so that they fit into one commit of the file system.
-        for step in (_write, _start_sync, _sync, _publish):
+        for step in (_write, _sync, _publish):
             for draft in drafts:
                 if draft.name not in failed:
                     try:
@@ -175,26 +174,14 @@ def _write(folder: int, draft: _Draft) -> None:
         if error.errno not in NO_NAMELESS_FILES:
             raise
         draft.temp, draft.file = open_temp(folder, name_for(draft.name), mode)
-    text = _pretty(draft.record.fields())
+    text = json.dumps(draft.record.fields(), indent=2).encode("ascii") + b"\n"
     while text:
         text = text[os.write(draft.file, text) :]
     os.utime(draft.file, ns=(draft.record.mtime_ns, draft.record.mtime_ns))
 
 
-def _start_sync(_folder: int, draft: _Draft) -> None:
-    """Have the file written to the disk, without waiting for it."""
-    os.posix_fadvise(draft.file, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def _sync(_folder: int, draft: _Draft) -> None:
     os.fsync(draft.file)
-
-
-def _pretty(fields: dict[str, Any]) -> bytes:
-    """A field a line, as ``indent=2`` has it, for which json leaves its fast encoder."""
-    if "error" in fields:
-        return json.dumps(fields, indent=2).encode("ascii") + b"\n"
-    return b"{\n  " + json.dumps(fields, separators=(",\n  ", ": "))[1:-1].encode("ascii") + b"\n}\n"
 
 
 def _publish(folder: int, draft: _Draft) -> None:

@@ -187,12 +187,6 @@ class _Line(HTTPAdapter):
             self._pool.ConnectionCls = cast("Any", partial(self._connect, self._pool.ConnectionCls))
         return self._pool
 
-    def build_response(self, _request: requests.PreparedRequest, answer: Any) -> requests.Response:
-        """What is read of an answer: Lark sets no cookies."""
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = answer.status, answer.headers, answer
-        return response
-
     def _connect(self, kind: type[Any], *args: Any, **kwargs: Any) -> Any:
         self._connection = kind(*args, **kwargs)
         return self._connection
