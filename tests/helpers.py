@@ -43,12 +43,13 @@ def _there(need: str) -> bool:
 pillow_heif.register_heif_opener()
 
 
-def wait_until(condition: Callable[[], T | None], seconds: float = 60.0, what: str = "") -> T:
-    """Wait until ``condition`` gives something true, and return it; fail after ``seconds``."""
+def wait_until(condition: Callable[[], T | None], seconds: float = 60.0, what: str | Callable[[], str] = "") -> T:
+    """Wait until ``condition`` gives something true, and return it; fail after ``seconds``, saying ``what``."""
     deadline = time.monotonic() + seconds
     while not (got := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition}")
+            missed = what() if callable(what) else what or condition
+            raise AssertionError(f"not within {seconds} s: {missed}")
         time.sleep(0.01)
     return got
 
