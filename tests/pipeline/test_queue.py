@@ -118,6 +118,17 @@ def test_a_fresh_event_ends_a_pause(queue: DropQueue, drop: Callable[[str], Drop
     assert queue.counts().waiting == 0
 
 
+def test_what_only_waits_for_memory_has_not_failed(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
+    """A large picture that others leave no memory for is one that waits."""
+    queue.put(drop("large"))
+    job = queue.take()
+    assert job
+    queue.retry_later(job, 0.5)
+    place = queue.place(job.path)
+    assert place
+    assert place.where == "waiting"
+
+
 def test_a_person_says_that_it_is_fixed(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
     """What failed is tried at once, in order, however long it would have waited."""
     for name in "ab":

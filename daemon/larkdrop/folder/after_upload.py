@@ -2,7 +2,7 @@
 
 To move it, ``place_for`` chooses a name, ``arrive`` gives image and sidecar that second place, and ``leave`` removes
 the first. After a crash in between, what arrived is known by its sidecar, and the move goes on. Where it is deleted,
-its sidecar stays.
+its sidecar stays. For which images this is done, and when, the pipeline's recorder decides.
 """
 
 from __future__ import annotations

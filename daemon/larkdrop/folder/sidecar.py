@@ -131,7 +131,7 @@ def write_all(folder: int, records: Mapping[str, Record]) -> dict[str, Foreign |
     drafts = [_Draft(name, record) for name, record in records.items()]
     failed: dict[str, Foreign | OSError] = {}
     try:
-        # Step by step for all, so that they fit into one commit of the file system.
+        # Step by step for all, so that their syncs have less to wait for.
         for step in (_write, _sync, _publish):
             for draft in drafts:
                 if draft.name not in failed:
@@ -230,15 +230,18 @@ def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
 
 
 def check_written(folder: int, name: str, image: Stamp) -> bool:
-    """Whether the image ``name`` is still in the state that its sidecar, just written, is about.
+    """Whether the image ``name``, unless it is gone, is still in the state that its sidecar, just written, is about.
 
     Where it was changed meanwhile, even with the same mtime, the two stats prove nothing from now on.
     """
-    with suppress(NotAFile):
-        if stamp(folder, name) != image:
-            os.utime(name_for(name), ns=(0, 0), dir_fd=folder, follow_symlinks=False)
-            return False
-    return True
+    try:
+        if stamp(folder, name) == image:
+            return True
+    except NotAFile:
+        return True
+    with suppress(FileNotFoundError):
+        os.utime(name_for(name), ns=(0, 0), dir_fd=folder, follow_symlinks=False)
+    return False
 
 
 def confirm(folder: int, name: str, record: Record) -> None:

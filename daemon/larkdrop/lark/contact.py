@@ -1,4 +1,4 @@
-"""Does Lark answer at all? The one rule for status, explain and log; what holds calls is `gate.py`."""
+"""Does Lark answer at all? The one rule for all that shows it; what holds calls is `gate.py`."""
 
 from __future__ import annotations
 

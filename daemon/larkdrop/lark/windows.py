@@ -113,7 +113,7 @@ class RateWindows(Protocol):
         """Count a call; only where ``delay`` is 0."""
 
     def give_back(self, ticket: Ticket) -> None:
-        """The call was not made: its places, and its turn at the even rate, are free again."""
+        """The call was not made, or was none for an upload: its places, and its turn, are free again."""
 
     def arrived(self, ticket: Ticket, now: float) -> None:
         """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest."""

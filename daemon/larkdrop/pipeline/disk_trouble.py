@@ -1,8 +1,8 @@
 """What happens where something can't be written: a full disk, a missing permission, a file system that is read-only.
 
 It is said once, with what to do about it, counted while it lasts, and said when it is over. What could not be written
-stays in memory and is tried again after a pause (``backoff.py``), from the step that failed on. While the key cache
-can't be written, no keys are asked for: the worker asks ``keeps_keys`` before each call.
+stays in memory, and the step that failed is taken again after a pause (``recorder.py``, ``backoff.py``). While the key
+cache can't be written, no keys are asked for: the worker asks ``keeps_keys`` before each call.
 """
 
 from __future__ import annotations

@@ -32,7 +32,12 @@ class InFlight:
         return True
 
     def release(self, job: Job) -> None:
-        """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again."""
+        """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again.
+
+        Nothing happens while its key is known and can't be kept: then they wait on.
+        """
+        if job.outcome and job.outcome.holds_unkept_key:
+            return
         with self._lock:
             content = self._claimed_by.pop(job.path, None)
             duplicates = self._duplicates.pop(content) if content else []

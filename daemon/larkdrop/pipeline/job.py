@@ -27,7 +27,7 @@ class Step(IntEnum):
 
 @dataclass(eq=False)
 class Outcome:
-    """What became of a file. ``left`` are the steps of recording it that are not done yet; none is repeated."""
+    """What became of a file, and which steps of recording that are ``left``; none is repeated."""
 
     record: Record
     stamp: Stamp  # the state of the file that the record is about
@@ -50,9 +50,9 @@ class Job:
     fresh_until: float = -math.inf  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
-    taken_at: float = math.inf  # monotonic seconds, while a worker has it
+    taken_at: float = math.inf  # monotonic seconds, since a worker has it
     calls: int = 0  # made for this file so far
-    failed_calls: int = 0  # of these, by the moment's fault
+    failed_calls: int = 0  # of these, by the moment's fault, but for throttles
     refused: int = 0  # calls refused as such, while other pictures were uploaded
     refused_at: float = 0.0  # monotonic seconds of the first of these
     failures: int = 0  # in a row, for one reason

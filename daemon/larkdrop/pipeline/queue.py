@@ -1,7 +1,7 @@
-"""Which file goes next: fresh before backlog, each path once, and nobody waits inside a worker.
+"""Which file goes next: fresh before backlog, each path once, and what has to wait does so here.
 
 A drop is fresh for ten seconds from when its file was finished, and the newest second goes first. What could not go by
-then is backlog, and so is whatever a scan found: first come, first served.
+then is backlog, and so is whatever a rescan found: first come, first served.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job, Outcome
 from larkdrop.pipeline.lanes import BackoffLane, FreshLane, Lane, LateCount
 
-# Paths held in each lane; past it the folder itself is the queue, and a rescan finds what had no room.
+# Paths that may wait in a lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
 # Seconds for which a drop is fresh.
 FRESH_SECONDS = 10.0
@@ -77,7 +77,7 @@ class DropQueue:
         self._backlog = Lane()
         self._backoff = BackoffLane()
         self._lanes = (self._ready, self._fresh, self._calls, self._backlog, self._backoff)
-        self._working: dict[str, Job] = {}
+        self._working: dict[str, Job] = {}  # until it is done: with a worker, the recorder, or waiting for a duplicate
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._fresh_in_a_row = 0  # tickets since the backlog had one
         self._late = LateCount()
@@ -126,27 +126,27 @@ class DropQueue:
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
         with self._changed:
-            self._leave(job)
+            self._superseded(job)
 
     def wait_for_ticket(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
         with self._changed:
-            if self._leave(job):
+            if not self._superseded(job):
                 self._line_up(job, needs_call=True)
             self._changed.notify()
 
     def look_again(self, job: Job) -> None:
         """The job is to be looked at again at once: it may need no call."""
         with self._changed:
-            if self._leave(job):
+            if not self._superseded(job):
                 self._ready.add(job)
             self._changed.notify()
 
     def retry_later(self, job: Job, pause: float) -> None:
-        """The job failed for now; hand it out again in ``pause`` seconds."""
+        """The job can't get on for now; hand it out again in ``pause`` seconds."""
         with self._changed:
             job.due = self._clock() + pause
-            if self._leave(job):
+            if not self._superseded(job):
                 if len(self._backoff) >= MOST and job.outcome is None:
                     self._overflowed = True
                 else:
@@ -206,10 +206,9 @@ class DropQueue:
             if job := self._working.get(path):
                 return Place(job, "working", 0)
             if job := self._backoff.get(path):
-                return Place(job, "backoff", 0)
+                return Place(job, "backoff" if job.failures else "waiting", 0)
             waiting = chain(self._ready, self._fresh, self._calls, self._backlog)
             return next((Place(job, "waiting", n) for n, job in enumerate(waiting) if job.path == path), None)
-        return None
 
     def activity(self) -> tuple[bool, int]:
         """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
@@ -256,6 +255,7 @@ class DropQueue:
         self._end_freshness()
         if self._ready:
             return self._ready.pop_first()
+        # The backlog's turn, also on what is reserved for fresh drops: they would leave it nothing else.
         if self._backlog and self._fresh_in_a_row >= SHARE - 1 and (ticket := self._pace.ticket(fresh=True)):
             return self._from_backlog(ticket)
         if self._fresh:
@@ -331,8 +331,8 @@ class DropQueue:
         self._tell_of_room()
         return next((job.outcome for job in jobs if job.outcome), None)
 
-    def _leave(self, job: Job) -> bool:
-        """End the work on a job. False where the same path came again meanwhile, which then goes first."""
+    def _superseded(self, job: Job) -> bool:
+        """End the work on a job. True where the same path came again meanwhile, which goes on with the outcome."""
         job.ticket = None
         self._working.pop(job.path, None)
         again = self._again.pop(job.path, None)
@@ -340,4 +340,4 @@ class DropQueue:
             again.outcome = job.outcome
             self._line_up(again)
             self._changed.notify()
-        return again is None
+        return again is not None

@@ -32,7 +32,7 @@ from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import KeyCache, Row
 from larkdrop.records.result_log import ResultLog
 
-# Jobs of a folder that wait for its thread; their keys are safe meanwhile.
+# Jobs of a folder that wait for its thread.
 MOST_WAITING = 10_000
 # Jobs recorded together: each sidecar is an open file until it has its name.
 MOST_TOGETHER = 128
@@ -46,7 +46,7 @@ class _Inbox:
 
     jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
     busy: bool = False
-    steps: int = 0  # taken so far
+    finished: int = 0  # folders, of all jobs together so far
 
 
 class Recorder:
@@ -83,8 +83,7 @@ class Recorder:
         job.outcome = outcome
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
-        if not outcome.holds_unkept_key:
-            self._in_flight.release(job)
+        self._in_flight.release(job)
         inbox = self._inboxes[job.watch].jobs
         if inbox.qsize() < MOST_WAITING:
             inbox.put(job)
@@ -103,23 +102,23 @@ class Recorder:
             inbox.busy = True
             jobs = [job, *_more(inbox.jobs)]
             news = [one.outcome for one in jobs if one.outcome and Step.RESULT_LOG in one.outcome.left]
-            self._record(jobs, inbox)
+            self._take_steps(jobs, inbox)
             self.outcomes.update(one.record.event for one in news if Step.RESULT_LOG not in one.left)
             for job in jobs:
                 self._finish(job)
             inbox.busy = False
 
     def activity(self) -> dict[str, tuple[bool, int]]:
-        """For each thread: whether it records, and a number that changes with everything it does."""
-        return {f"recorder {watch.path}": (inbox.busy, inbox.steps) for watch, inbox in self._inboxes.items()}
+        """For each thread: whether it records, and a number that changes with each folder that it is finished with."""
+        return {f"recorder {watch.path}": (inbox.busy, inbox.finished) for watch, inbox in self._inboxes.items()}
 
-    def _record(self, jobs: list[Job], inbox: _Inbox) -> None:
+    def _take_steps(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)
         for folder, some in groupby(jobs, lambda job: os.path.dirname(job.path)):
             together = list(some)
             self._take_step(Step.SIDECAR, "sidecar", folder, together, self._write_sidecars)
             self._take_step(Step.AFTER_UPLOAD, "picture", folder, together, self._move_or_delete)
-            inbox.steps += 1
+            inbox.finished += 1
 
     def _finish(self, job: Job) -> None:
         outcome = job.outcome
@@ -139,7 +138,10 @@ class Recorder:
         self, step: Step, what: str, place: str | Path, jobs: list[Job],
         action: Callable[[list[tuple[Job, Outcome]]], None],
     ) -> None:  # fmt: skip
-        """Take one step with those for whom it is left: ``action`` crosses it off where it succeeds."""
+        """Take one step with those for whom it is left: ``action`` crosses it off where it succeeds.
+
+        Where it fails, that is noted in ``trouble``, and the other steps go on.
+        """
         due = [(job, job.outcome) for job in jobs if job.outcome and step in job.outcome.left]
         if step is Step.AFTER_UPLOAD:
             due = [(job, outcome) for job, outcome in due if outcome.left == {step}]

@@ -45,7 +45,7 @@ class Uploader:
             raise accepted_images.refused(fault, read.shape.format) from None
         except LarkdropError as fault:
             self._failed(ticket, fault, job)
-            if isinstance(fault, CallFault) and fault.code is not None and self._is_pictures_fault(job):
+            if isinstance(fault, CallFault) and fault.code is not None and self._count_refusal(job):
                 message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
                 raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
             raise
@@ -73,8 +73,8 @@ class Uploader:
             self._pace.give_back(ticket)
             self._queue.wake()
 
-    def _is_pictures_fault(self, job: Job) -> bool:
-        """Count a refused call; whether there were so many, while others were uploaded, that it is the picture's."""
+    def _count_refusal(self, job: Job) -> bool:
+        """Count a refused call. Whether it is the picture's fault: so many, and others uploaded since the first."""
         if job.refused == 0:
             job.refused, job.refused_at = 1, time.monotonic()
         elif self._uploaded_at > job.refused_at:
@@ -82,7 +82,7 @@ class Uploader:
         return job.refused >= MOST_REFUSED
 
     def _answered(self, ticket: Ticket, ended: Hold | None) -> None:
-        """Lark works, which ``ended`` what it was held for, if it was."""
+        """Lark answered as it should; ``ended`` is the hold that this ended, if it did."""
         if ended:
             self._log.info("lark_resumed", after_seconds=round(time.monotonic() - ended.since, 1), **self._waiting())
         if ended or ticket.probe:

@@ -49,7 +49,7 @@ class Then(Enum):
     """What comes next for a job, where there is nothing more to say about it."""
 
     DONE = auto()  # nothing is to be done with the file, as it is
-    NEEDS_CALL = auto()  # it came without a ticket for one, or may not use it now
+    NEEDS_CALL = auto()  # it came without a ticket for one, or the gate closed on its call
     NEEDS_MEMORY = auto()  # which other large pictures have
 
 
@@ -127,7 +127,7 @@ class Worker:
         """Process a job, and do what comes next."""
         ticket = job.ticket
         comes_next = self._process_safely(job)
-        if not isinstance(comes_next, Found):  # the recorder does
+        if not isinstance(comes_next, Found):  # then the recorder does
             self._in_flight.release(job)
         self._uploader.give_back(ticket)
         match comes_next:

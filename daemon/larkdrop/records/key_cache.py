@@ -1,7 +1,8 @@
 """What was uploaded, remembered forever, in one SQLite file.
 
-Content to image_key: the same bytes are never uploaded twice for the same app, nor at the same time
-(``pipeline/in_flight.py``). Besides, for the commands: every outcome of every path, and how many uploads a day.
+Content to image_key, so that the same bytes are uploaded once: asked by ``pipeline/worker.py``, which asks
+``pipeline/in_flight.py`` too, where the key is still on its way. Besides, for the commands: the outcomes of every path,
+and how many uploads a day.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of a file; ``content`` is what a new key belongs to, None where it brought none."""
+    """What became of a file, as it is kept; ``content`` is what a new key belongs to, None where it brought none."""
 
     path: str
     watch: str
@@ -99,7 +100,7 @@ class _Commit:
 
 
 @dataclass(eq=False)
-class _Door:
+class _Connection:
     """A connection, for one thread at a time."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -107,12 +108,12 @@ class _Door:
 
 
 class KeyCache:
-    """A SQLite file; a context manager. Thread-safe; no look at a key waits for the disk."""
+    """A SQLite file; a context manager. Thread-safe; nobody who asks for a key waits for a commit."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log = structlog.get_logger()
-        self._looks, self._writes = _Door(), _Door()
+        self._reads, self._writes = _Connection(), _Connection()
         self._lock = threading.Lock()
         self._committing = threading.Lock()
         self._next = _Commit()
@@ -120,20 +121,20 @@ class KeyCache:
         self._file: os.stat_result | None = None  # as it was opened
 
     def __enter__(self) -> Self:
-        with self._looks.lock, self._writes.lock:
+        with self._reads.lock, self._writes.lock:
             self._open()
             self._in_use = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._looks.lock, self._writes.lock:
+        with self._reads.lock, self._writes.lock:
             self._in_use = False
             self._close()
 
     @property
     def in_place(self) -> bool:
         """Whether the file that was opened still has its name: what is written to a removed one is lost."""
-        with self._looks.lock:
+        with self._reads.lock:
             try:
                 return self._file is None or os.path.samestat(self._file, os.stat(self.path))
             except (FileNotFoundError, NotADirectoryError):
@@ -143,7 +144,7 @@ class KeyCache:
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""
-        rows = self._run(self._looks, lambda db: db.execute(GET_KEY, content).fetchall())
+        rows = self._run(self._reads, lambda db: db.execute(GET_KEY, content).fetchall())
         return Known(*rows[0]) if rows else None
 
     def put(self, row: Row) -> None:
@@ -155,7 +156,7 @@ class KeyCache:
             commit = self._next
             commit.rows.append(row)
         with self._committing:
-            if not commit.is_over:  # by another thread
+            if not commit.is_over:  # else another thread took it along
                 with self._lock:
                     self._next = _Commit()
                 try:
@@ -181,9 +182,9 @@ class KeyCache:
         """Remember where an image went: to ``place``, or it was deleted where that is empty. Raises sqlite3.Error."""
         self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path), sha256)))
 
-    def _run(self, door: _Door, action: Callable[[sqlite3.Connection], T]) -> T:
-        with door.lock:
-            used = door.db
+    def _run(self, connection: _Connection, action: Callable[[sqlite3.Connection], T]) -> T:
+        with connection.lock:
+            used = connection.db
             try:
                 if used:
                     with used:
@@ -191,14 +192,14 @@ class KeyCache:
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-        with self._looks.lock, self._writes.lock:
-            if self._in_use and door.db is used:  # damaged, or could not be opened anew the last time
+        with self._reads.lock, self._writes.lock:
+            if self._in_use and connection.db is used:  # damaged, or could not be opened anew the last time
                 self._close()
                 self._open()
-            if door.db is None:
+            if connection.db is None:
                 raise sqlite3.ProgrammingError("the key cache is not open")
-            with door.db:
-                return action(door.db)
+            with connection.db:
+                return action(connection.db)
 
     def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
@@ -213,14 +214,14 @@ class KeyCache:
                 hint="A new one was begun; files that have a sidecar stay as they are.",
             )  # fmt: skip
             self._writes.db = self._connect()
-        self._looks.db = self._connect()
+        self._reads.db = self._connect()
         self._file = os.stat(self.path)
 
     def _close(self) -> None:
-        for door in (self._looks, self._writes):
-            if door.db:
-                door.db.close()
-                door.db = None
+        for connection in (self._reads, self._writes):
+            if connection.db:
+                connection.db.close()
+                connection.db = None
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, timeout=10)

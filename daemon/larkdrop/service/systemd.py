@@ -1,7 +1,8 @@
 """What systemd is told: ready, what larkdrop does, that it gets on, and that it stops; and how lines reach its journal.
 
-systemd restarts larkdrop where it ends by a crash or with 1 (``state_folder.py``: the state folder is gone), and where
-the watchdog is not fed since a part is stuck (``liveness.py``).
+The unit (``systemd/larkdrop.service``) has systemd restart larkdrop where it crashes or ends with 1, since the state
+folder or the key cache is gone (``daemon.py``), and where the watchdog is not fed, since a part is stuck
+(``liveness.py``).
 
 Sources: sd_notify(3), sd-daemon(3), systemd.exec(5) on $JOURNAL_STREAM.
 """
