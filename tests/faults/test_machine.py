@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +143,40 @@ def test_a_polyglot_goes_as_the_picture_that_it_is(lark: Sandbox, make_daemon: C
     with make_daemon() as daemon:
         assert wait_for_sidecar(daemon.drop("both.jpg", content))["format"] == "JPEG"
     assert lark.uploads[0].size == len(content)
+
+
+@pytest.fixture
+def freezer(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file system of its own, to be frozen by ``fsfreeze``."""
+    image, place = tmp_path / "disk.img", tmp_path / "frozen"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 * 1024 * 1024)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    yield place
+    subprocess.run(["fsfreeze", "--unfreeze", place], check=False, capture_output=True)
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.needs("root", "mount", "mkfs.ext4", "fsfreeze")
+def test_a_disk_that_does_not_write_holds_up_its_own_folder_only(
+    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, freezer: Path
+) -> None:
+    """A crowd whose sidecars hang leaves the workers to other folders; once it writes again, nothing is missing."""
+    content, count = picture(1), 1000
+    paths = [freezer / f"{number}.png" for number in range(count)]
+    for path in paths:
+        path.write_bytes(content)
+    subprocess.run(["fsfreeze", "--freeze", freezer], check=True)
+    limits = {"requests_per_second": 10_000, "requests_per_minute": 600_000}
+    daemon = make_daemon(lark=limits, watch=[{"path": tmp_path / "inbox"}, {"path": freezer}])
+    with daemon:
+        wait_until(lambda: len(daemon.events("reused")) >= 600, what="the crowd's thread to be behind")
+        assert wait_for_sidecar(daemon.drop("other.png", picture(2)))["image_key"]
+        assert not sidecar_of(paths[0])
+        subprocess.run(["fsfreeze", "--unfreeze", freezer], check=True)
+        for path in paths:
+            assert wait_for_sidecar(path)["image_key"]
+    assert len(lark.uploads) == 2
+    assert len(daemon.results()) == count + 1

@@ -1,8 +1,9 @@
 """An outcome is recorded in four steps: key cache, result log, sidecar; then the image is moved or deleted.
 
 The worker that has an outcome takes the first step itself, so that a crash costs at most one key a worker. A thread for
-each watched folder takes the others, so that no folder waits for another one's disk. What comes together is recorded
-together: one commit, one write to the log, one sync of a folder. A step that fails is taken again later, and no other.
+each watched folder takes the others, so that no folder waits for another one's disk; workers wait for a thread that is
+behind, but not for long. What comes together is recorded together: one commit, one write to the log, one sync of a
+folder. A step that fails is taken again later, and no other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import sqlite3
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,8 +34,10 @@ from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import KeyCache, Row
 from larkdrop.records.result_log import ResultLog
 
-# Jobs of a folder that wait for its thread.
-MOST_WAITING = 10_000
+# Jobs of a folder that wait for its thread; few, so that a drop recorded now does not wait behind a crowd.
+MOST_WAITING = 512
+# Seconds at one batch after which nobody waits for a folder's thread: its disk is slow or hangs. And between looks.
+SLOW_SECONDS, LOOK_SECONDS = 1.0, 0.1
 # Jobs recorded together: each sidecar is an open file until it has its name.
 MOST_TOGETHER = 128
 # Files remembered that are done without a sidecar, since its name is taken.
@@ -45,8 +49,16 @@ class _Inbox:
     """What waits for a thread, and what that is at."""
 
     jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
-    busy: bool = False
+    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MOST_WAITING))
+    busy_since: float | None = None  # monotonic seconds
     finished: int = 0  # folders, of all jobs together so far
+
+    def make_room(self) -> bool:
+        """Wait for room for one more job; False where there is none soon."""
+        while (since := self.busy_since) is None or time.monotonic() - since < SLOW_SECONDS:
+            if self.room.acquire(timeout=LOOK_SECONDS):
+                return True
+        return self.room.acquire(blocking=False)
 
 
 class Recorder:
@@ -84,9 +96,9 @@ class Recorder:
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
         self._in_flight.release(job)
-        inbox = self._inboxes[job.watch].jobs
-        if inbox.qsize() < MOST_WAITING:
-            inbox.put(job)
+        inbox = self._inboxes[job.watch]
+        if inbox.make_room():
+            inbox.jobs.put(job)
         else:
             self._backoff.retry(job)
 
@@ -99,18 +111,20 @@ class Recorder:
         """Record what is added for a watched folder, until stopped."""
         inbox = self._inboxes[watch]
         while job := inbox.jobs.get():
-            inbox.busy = True
+            inbox.busy_since = time.monotonic()
             jobs = [job, *_more(inbox.jobs)]
+            inbox.room.release(len(jobs))
             news = [one.outcome for one in jobs if one.outcome and Step.RESULT_LOG in one.outcome.left]
             self._take_steps(jobs, inbox)
             self.outcomes.update(one.record.event for one in news if Step.RESULT_LOG not in one.left)
             for job in jobs:
                 self._finish(job)
-            inbox.busy = False
+            inbox.busy_since = None
 
     def activity(self) -> dict[str, tuple[bool, int]]:
         """For each thread: whether it records, and a number that changes with each folder that it is finished with."""
-        return {f"recorder {watch.path}": (inbox.busy, inbox.finished) for watch, inbox in self._inboxes.items()}
+        inboxes = {f"recorder {watch.path}": inbox for watch, inbox in self._inboxes.items()}
+        return {name: (inbox.busy_since is not None, inbox.finished) for name, inbox in inboxes.items()}
 
     def _take_steps(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)
