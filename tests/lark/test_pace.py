@@ -141,9 +141,11 @@ def test_a_call_for_a_token_says_nothing_of_uploads() -> None:
     token = ticket(pace)
     clock.now += 0.004
     pace.signed_in(token)
-    uploads = [ticket(pace) for _ in range(50)]
-    assert pace.ticket(fresh=True) is None
-    clock.now += 0.2
-    for upload in uploads:
-        pace.succeeded(upload)
+    for _ in range(3):
+        clock.now += pace.delay(fresh=True)
+        uploads = [ticket(pace) for _ in range(50)]
+        assert pace.ticket(fresh=True) is None
+        clock.now += 0.2
+        for upload in uploads:
+            pace.succeeded(upload)
     assert pace.delay(fresh=True) < 1.1 - 0.2

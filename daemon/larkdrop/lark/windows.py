@@ -8,7 +8,7 @@ The policy, in the order in which it is applied:
 4. A few places of each window are reserved for fresh drops, and fresh drops keep an even rate among themselves only:
    they don't wait for the backlog, it makes room for them.
 5. The platform counts a call when it arrives. One that took longer than the fastest of late may have arrived that much
-   later, and is counted so.
+   later, and is counted so; the first calls of all, which may all be slow, are counted from their answers.
 6. If the platform throttles nevertheless, `learning.py` lowers a limit for some time.
 
 Nothing here waits, and nothing locks: times are monotonic seconds, given by the caller.
@@ -36,6 +36,8 @@ RESERVED_OF_SECOND, RESERVED_OF_MINUTE = 20, 200
 AT_ONCE = 0.5
 # Who had nothing to send for a while may make up for this many seconds of the even rate.
 CATCH_UP = 5.0
+# So many calls are answered before the fastest of them says how early any can have arrived.
+ENOUGH = 100
 # The shortest way of a call is forgotten by this factor with each call, in case the network became slower.
 FORGETTING = 1.02
 
@@ -133,6 +135,7 @@ class LocalWindows(RateWindows):
         self._minute = SlidingWindow(per_minute, 60)
         self._due = -math.inf  # when the last call was due at the even rate
         self._due_fresh = -math.inf  # the same of fresh drops
+        self._answered = 0  # calls so far
         self._fastest = math.inf  # seconds from ticket to answer, of the fastest call of late
 
     @property
@@ -163,13 +166,16 @@ class LocalWindows(RateWindows):
 
     def arrived(self, ticket: Ticket, now: float) -> None:
         seconds = now - ticket.at
+        self._answered += 1
         self._fastest = min(seconds, self._fastest * FORGETTING)
-        if seconds - self._fastest > MARGIN / 2:
-            self._second.postpone(ticket.at, seconds - self._fastest)
-            self._minute.postpone(ticket.at, seconds - self._fastest)
+        late = seconds - (self._fastest if self._answered > ENOUGH else 0.0)
+        if late > MARGIN / 2:
+            self._second.postpone(ticket.at, late)
+            self._minute.postpone(ticket.at, late)
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         self._drop(ticket)
+        self._answered = ENOUGH  # from now on, what throttles teach counts, for which calls have to stay where they were
         # A short wait was the second's limit, a longer one the minute's.
         window = self._second if retry_after <= 2 * self._second.length else self._minute
         window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
