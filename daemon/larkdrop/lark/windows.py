@@ -175,7 +175,7 @@ class LocalWindows(RateWindows):
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         self._drop(ticket)
-        self._answered = ENOUGH  # from now on, what throttles teach counts, for which calls have to stay where they were
+        self._answered = ENOUGH  # from now on throttles teach more, for which calls have to stay where they were
         # A short wait was the second's limit, a longer one the minute's.
         window = self._second if retry_after <= 2 * self._second.length else self._minute
         window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
