@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -52,6 +53,14 @@ def wait_until(condition: Callable[[], T | None], seconds: float = 60.0, what: s
             raise AssertionError(f"not within {seconds} s: {missed}")
         time.sleep(0.01)
     return got
+
+
+def free_port() -> int:
+    """One of the loopback address that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        made: int = found.getsockname()[1]
+        return made
 
 
 def picture(number: int = 0, form: str = "PNG", size: tuple[int, int] = (64, 48), noise: int = 0) -> bytes:

@@ -13,6 +13,7 @@ class LarkdropError(Exception):
     """
 
     exit_code = 1
+    kind = "other"  # in metrics
 
     def __init__(self, message: str, *, hint: str = "", code: int | None = None, log_id: str = "") -> None:
         super().__init__(message)
@@ -40,16 +41,26 @@ class LarkdropError(Exception):
 class PictureFault(LarkdropError):
     """This file never succeeds as it is: it is rejected until it changes."""
 
+    kind = "picture"
+
 
 class MomentFault(LarkdropError):
     """The same call may succeed later: retried forever. ``unknown`` marks a code that no page of the platform lists."""
 
+    kind = "moment"
     unknown = False
+
+
+class KeysNotKept(MomentFault):
+    """This machine can't keep keys now, so none is asked for."""
+
+    kind = "machine"
 
 
 class Throttled(MomentFault):
     """The platform asks to wait ``retry_after`` seconds."""
 
+    kind = "throttled"
     retry_after: float = 1.0
 
 
@@ -59,6 +70,8 @@ class CallFault(MomentFault):
     Where it has a ``code`` and stays with one picture while others succeed, it becomes that picture's fault.
     """
 
+    kind = "call"
+
 
 class TokenFault(LarkdropError):
     """A new token fixes it: one is fetched at once."""
@@ -66,6 +79,8 @@ class TokenFault(LarkdropError):
 
 class SetupFault(LarkdropError):
     """No file can succeed until a person acts: everything is held."""
+
+    kind = "setup"
 
 
 class ApiOffline(SetupFault):

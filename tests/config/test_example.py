@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from larkdrop.commands.config import SAMPLES, UNSET, example
-from larkdrop.config.settings import Lark, Log, Settings, State, Upload, Watch
+from larkdrop.config.settings import Lark, Log, Metrics, Settings, State, Upload, Watch
 
 
 def test_the_example_is_the_schema() -> None:
@@ -16,7 +16,14 @@ def test_the_example_is_the_schema() -> None:
     assert text == example()
     lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line or line.startswith("[")]
     made: dict[str, Any] = tomllib.loads("\n".join(lines[1:] if lines[0].startswith("Any") else lines))
-    sections: dict[str, type[Any]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
+    sections: dict[str, type[Any]] = {
+        "lark": Lark,
+        "watch": Watch,
+        "upload": Upload,
+        "state": State,
+        "log": Log,
+        "metrics": Metrics,
+    }
     assert set(made) == set(sections) == set(Settings.model_fields)
     for name, section in sections.items():
         values = made[name][0] if name == "watch" else made[name]

@@ -135,3 +135,14 @@ def test_commands_that_only_ask_need_no_credentials(write: Callable[[str], Path]
     with pytest.raises(ConfigError) as caught:
         load(file, signs_in=False)
     assert caught.value.problems == ("upload.backoff_max = 1: must be at least backoff_initial",)
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["9464", ":9464", "camera.example:9464", "127.0.0.1:0", "127.0.0.1:70000", "::1:9464", "[::1:9464", "[::1]"],
+)
+def test_where_metrics_are_served(write: Callable[[str], Path], listen: str) -> None:
+    """An address and a port."""
+    said = problems(write(f'{GOOD}\n[metrics]\nlisten = "{listen}"\n'))
+    assert "metrics.listen" in said
+    assert 'must be an address and a port, such as "127.0.0.1:9464"' in said

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import picture, sidecar_of, wait_for_sidecar, wait_until
+from tests.helpers import free_port, picture, sidecar_of, wait_for_sidecar, wait_until
+from tests.service.test_monitoring import get, samples
 from tests.systemd.conftest import SECRET, Service
 from tests.systemd.guest import CHECKOUT, documented
 
@@ -114,6 +115,23 @@ def test_reload_tries_a_held_gate_now(service: Service) -> None:
     service.systemctl("reload")
     assert wait_for_sidecar(held)["image_key"]
     wait_until(lambda: "held" not in service.status and "0 waiting" in service.status, what="STATUS to be well again")
+
+
+def test_metrics_and_health_from_outside(service: Service) -> None:
+    """As docs/monitoring.md says: no drop-in is needed, and the metrics of the process are there too."""
+    config, port = service.guest.path("/etc/larkdrop/config.toml"), free_port()
+    before = config.read_text()
+    try:
+        config.write_text(f'{before}\n[metrics]\nlisten = "127.0.0.1:{port}"\n')
+        service.systemctl("restart")
+        assert get(port, "/readyz") == (200, "larkdrop is ready.\n")
+        assert get(port, "/healthz") == (200, "All is well.\n")
+        service.drop_answered()
+        wait_until(lambda: samples(port)["larkdrop_outcomes_total", "/srv/inbox", "uploaded"] == 1, what="the outcome")
+        assert samples(port)["process_resident_memory_bytes",] > 1e6
+    finally:
+        config.write_text(before)
+        service.systemctl("restart")
 
 
 def test_wrong_credentials_keep_it_up_and_say_what_to_do(service: Service) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import platformdirs
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr
 
-from larkdrop.config.validate import FilePath, Seconds, Section, Token, Url, WatchedFolder, problem
+from larkdrop.config.validate import FilePath, Listen, Seconds, Section, Token, Url, WatchedFolder, problem
 
 SECRETS = ("app_secret", "tenant_access_token")
 # What the examples have where a person puts their own.
@@ -167,6 +167,14 @@ class Log(Section):
     results: FilePath | None = _key(None, "The result log; default: results.jsonl in state.dir.")
 
 
+class Metrics(Section):
+    """What others may see of it over HTTP."""
+
+    listen: Listen = _key(
+        "", 'Where /metrics, /healthz and /readyz are served, such as "127.0.0.1:9464"; empty: nowhere.'
+    )
+
+
 class Settings(Section):
     """Everything that can be set; frozen."""
 
@@ -175,6 +183,7 @@ class Settings(Section):
     upload: Upload = Field(default_factory=Upload)
     state: State = Field(default_factory=State)
     log: Log = Field(default_factory=Log)
+    metrics: Metrics = Field(default_factory=Metrics)
 
     @property
     def results(self) -> Path:
@@ -196,4 +205,6 @@ class Settings(Section):
             yield "watch", 'is missing; name at least one folder: [[watch]] path = "…"'
 
 
-SECTIONS: dict[str, type[Section]] = {"lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log}
+SECTIONS: dict[str, type[Section]] = {
+    "lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log, "metrics": Metrics,
+}  # fmt: skip

@@ -95,6 +95,26 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Of ``127.0.0.1:9464``, ``localhost:9464`` or ``[::1]:9464``. Raises ValueError."""
+    host, _, port = listen.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host
+    six = host.startswith("[") and host.endswith("]")
+    address = ipaddress.IPv6Address(host[1:-1]) if six else ipaddress.IPv4Address(host)
+    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(port)
+    return str(address), int(port)
+
+
+def _listen(listen: str) -> str:
+    try:
+        if listen:
+            host_and_port(listen)
+    except ValueError as error:
+        raise problem('must be an address and a port, such as "127.0.0.1:9464", or "[::1]:9464"') from error
+    return listen
+
+
 def _token(token: SecretStr) -> SecretStr:
     """It goes into an HTTP header, and what can't would be quoted by those who refuse it."""
     text = token.get_secret_value()
@@ -107,6 +127,7 @@ FilePath = Annotated[Path, AfterValidator(_absolute)]
 WatchedFolder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_existing_folder)]
 Url = Annotated[str, AfterValidator(_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 

@@ -51,6 +51,7 @@ class Token:
     value: str = field(repr=False)
     renew_at: float
     ends_at: float
+    asked_at: float | None = None
 
 
 class Client:
@@ -91,6 +92,11 @@ class Client:
         """
         token, upload = self._transport.deadline(FORM), self._transport.deadline(MAX_BYTES + FORM)
         return upload if self._fixed else 2 * (2 * token + upload)
+
+    @property
+    def token_age(self) -> float | None:
+        """Seconds since the token was asked for; None where there is none, or a fixed one."""
+        return None if self._token.asked_at is None else self._clock() - self._token.asked_at
 
     @property
     def proxy(self) -> str:
@@ -151,7 +157,7 @@ class Client:
         value, lifetime = answer.get("tenant_access_token"), answer.get("expire")
         if not isinstance(value, str) or not FIT_FOR_HEADER(value) or not isinstance(lifetime, int | float):
             raise MomentFault("Lark's answer holds no tenant_access_token", log_id=log_id)
-        return Token(value, asked + lifetime - min(RENEW_AHEAD, lifetime / 2), asked + lifetime)
+        return Token(value, asked + lifetime - min(RENEW_AHEAD, lifetime / 2), asked + lifetime, asked)
 
     def _post(
         self, path: str, body: Body | bytes, headers: dict[str, str], *, api: Api | None

@@ -176,6 +176,11 @@ def throttled(retry_after: float | None, message: str, code: int | None, log_id:
     return fault
 
 
+def is_quota(code: int | None) -> bool:
+    """Whether a code says that the tenant's quota of calls is used up."""
+    return code in TABLE and TABLE[code].hint is _QUOTA
+
+
 def quota_reset(now: datetime) -> datetime:
     """When the month's quota starts anew: the 1st in the platform's time (UTC+8), given in UTC."""
     there = now.astimezone(PLATFORM_TIME)

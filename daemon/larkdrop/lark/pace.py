@@ -37,6 +37,18 @@ class Pace:
         """Why everything is held, or None."""
         return self._gate.hold
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether Lark asked for a pause that is not over."""
+        with self._lock:
+            return self._gate.is_paused(self._clock())
+
+    def rate(self) -> dict[str, tuple[int, int]]:
+        """Calls of the last second and of the last minute, and how many may be."""
+        with self._lock:
+            (second, minute), limits = self._windows.used(self._clock()), self._windows.limits
+            return {"second": (second, limits[0]), "minute": (minute, limits[1])}
+
     def ticket(self, *, fresh: bool) -> Ticket | None:
         """Permission for one call now, or None. ``fresh`` drops may use what is reserved for them."""
         with self._lock:

@@ -108,6 +108,9 @@ class RateWindows(Protocol):
     def limits(self) -> tuple[int, int]:
         """Calls a second and a minute; lower than configured where a lower limit was learned."""
 
+    def used(self, now: float) -> tuple[int, int]:
+        """Calls of the last second and of the last minute."""
+
     def delay(self, now: float, *, fresh: bool) -> float:
         """Seconds until the next call may go, of a fresh drop or of the backlog."""
 
@@ -141,6 +144,12 @@ class LocalWindows(RateWindows):
     @property
     def limits(self) -> tuple[int, int]:
         return self._second.limit, self._minute.limit
+
+    def used(self, now: float) -> tuple[int, int]:
+        for window in (self._second, self._minute):
+            window.learning.relearn(now)
+            window.expire(now)
+        return len(self._second.calls), len(self._minute.calls)
 
     def delay(self, now: float, *, fresh: bool) -> float:
         self._second.learning.relearn(now)

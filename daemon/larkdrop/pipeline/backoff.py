@@ -13,8 +13,9 @@ import structlog
 from tenacity import Retrying, TryAgain, wait_random_exponential
 
 from larkdrop.config.settings import Upload
-from larkdrop.errors import CallFault, LarkdropError
+from larkdrop.errors import CallFault, KeysNotKept, LarkdropError
 from larkdrop.pipeline.job import Job
+from larkdrop.pipeline.measure import Tally
 from larkdrop.pipeline.queue import DropQueue
 
 # So many times longer are the pauses where Lark refuses the call itself: by default they grow from a minute to an hour.
@@ -51,12 +52,14 @@ class Backoff:
         self._upload = upload
         self._queue = queue
         self._log = structlog.get_logger()
+        self.retries = Tally()  # by cause
 
     def retry(self, job: Job, fault: LarkdropError | None = None) -> None:
         """Try a job again later: Lark failed with ``fault``, or something on this machine where that is None."""
         if job.pauses is None or type(fault) is not type(job.fault):
             job.failures, job.pauses = 0, self._pauses(fault)
         job.failures += 1
+        self.retries.add("machine" if fault is None or isinstance(fault, KeysNotKept) else "lark")
         job.fault = fault
         pause = next(job.pauses)
         if fault:

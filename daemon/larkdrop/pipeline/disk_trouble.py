@@ -11,6 +11,7 @@ import errno
 import os
 import sqlite3
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 import structlog
@@ -29,9 +30,10 @@ KEY_CACHE = "key cache"
 
 @dataclass
 class _Trouble:
-    """``shown`` is what a person reads; ``failures`` counts since it began."""
+    """``what`` can't be written; ``shown`` is what a person reads; ``failures`` counts since it began."""
 
-    shown: str
+    what: str
+    shown: str = ""
     failures: int = 0
 
 
@@ -49,6 +51,11 @@ class DiskTrouble:
         with self._lock:
             return tuple(trouble.shown for trouble in self._troubles.values())
 
+    def kinds(self) -> Counter[str]:
+        """In how many places each kind of thing can't be written now."""
+        with self._lock:
+            return Counter(trouble.what for trouble in self._troubles.values())
+
     @property
     def keeps_keys(self) -> bool:
         """Whether the last key could be written to the key cache."""
@@ -58,7 +65,7 @@ class DiskTrouble:
         """``what`` could not be written at ``place``, or where the error names another folder, there."""
         at = _place_of(error) or place
         with self._lock:
-            trouble = self._troubles.setdefault(_name(what, place), _Trouble(""))
+            trouble = self._troubles.setdefault(_name(what, place), _Trouble(what))
             trouble.shown = _name(what, at)
             trouble.failures += 1
             begins = trouble.failures == 1

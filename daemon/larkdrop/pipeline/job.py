@@ -33,6 +33,7 @@ class Outcome:
     stamp: Stamp  # the state of the file that the record is about
     content: Content | None = None  # what a new key belongs to; None where the outcome brought none
     left: set[Step] = field(default_factory=lambda: set(Step))
+    was_known: bool = False  # before the file was looked at
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
     move_to: str = ""  # where the file will be moved to, once that is chosen
 
@@ -48,6 +49,7 @@ class Job:
 
     drop: Drop
     fresh_until: float = -math.inf  # monotonic seconds
+    queued_at: float = 0.0  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
     taken_at: float = math.inf  # monotonic seconds, since a worker has it

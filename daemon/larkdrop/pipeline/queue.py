@@ -10,11 +10,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Literal
 
-from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
@@ -47,6 +47,14 @@ class Counts:
     @property
     def waiting(self) -> int:
         return self.fresh + self.backlog + self.backoff
+
+
+@dataclass(frozen=True)
+class FolderCounts:
+    """Those of one folder, and for how many seconds the oldest has waited that waits; 0 where none does."""
+
+    counts: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
+    oldest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,9 @@ class DropQueue:
         with self._changed:
             if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
                 return
-            fresh_until = -math.inf if drop.by_scan else self._clock() + FRESH_SECONDS
-            job = Job(drop, fresh_until, outcome=self._forget(drop.path))
+            now = self._clock()
+            fresh_until = -math.inf if drop.by_scan else now + FRESH_SECONDS
+            job = Job(drop, fresh_until, now, outcome=self._forget(drop.path))
             if drop.path in self._working:
                 self._again[drop.path] = job
             else:
@@ -108,7 +117,7 @@ class DropQueue:
             while len(self._backlog) >= MOST and not self._stopped:
                 self._room.wait()
             if not self._holds(drop.path) and drop.path not in self._working:
-                self._backlog.add(Job(drop))
+                self._backlog.add(Job(drop, queued_at=self._clock()))
                 self._changed.notify()
             return not self._stopped
 
@@ -183,12 +192,21 @@ class DropQueue:
             fresh = len(self._ready) + len(self._fresh) + len(self._calls)
             return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
 
-    def counts_of(self, watch: Watch) -> Counts:
-        """How many paths of one folder are where."""
+    def by_folder(self) -> dict[Path, FolderCounts]:
+        """How many paths of each folder are where, and how long the oldest has waited; of folders that have some."""
         with self._changed:
-            fresh = chain(self._ready, self._fresh, self._calls)
-            lanes = (fresh, self._backlog, self._backoff, self._working.values())
-            return Counts(*(sum(job.watch == watch for job in jobs) for jobs in lanes))
+            now = self._clock()
+            fresh = tuple(chain(self._ready, self._fresh, self._calls))
+            lanes = (fresh, tuple(self._backlog), tuple(self._backoff), tuple(self._working.values()))
+        numbers: dict[Path, list[int]] = {}
+        oldest: dict[Path, float] = {}
+        for place, jobs in enumerate(lanes):
+            for job in jobs:
+                folder = job.watch.path
+                numbers.setdefault(folder, [0] * len(lanes))[place] += 1
+                if jobs is not lanes[-1]:
+                    oldest[folder] = min(oldest.get(folder, now), job.queued_at)
+        return {folder: FolderCounts(Counts(*n), now - oldest.get(folder, now)) for folder, n in numbers.items()}
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""

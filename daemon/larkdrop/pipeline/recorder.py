@@ -30,6 +30,7 @@ from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.disk_trouble import KEY_CACHE, DiskTrouble
 from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.job import Job, Outcome, Step
+from larkdrop.pipeline.measure import Durations, Tally
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import KeyCache, Row
 from larkdrop.records.result_log import ResultLog
@@ -40,6 +41,8 @@ MOST_WAITING = 512
 SLOW_SECONDS, LOOK_SECONDS = 1.0, 0.1
 # Jobs recorded together: each sidecar is an open file until it has its name.
 MOST_TOGETHER = 128
+# Bounds, in seconds, by which it is counted how long it took from queued to recorded.
+RECORD_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 # Files remembered that are done without a sidecar, since its name is taken.
 MOST_WITHOUT_SIDECAR = 10_000
 
@@ -79,7 +82,14 @@ class Recorder:
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
         self.trouble = DiskTrouble()
-        self.outcomes: Counter[str] = Counter()  # since the start, by the result log's name for them
+        self.by_folder = Tally()  # outcomes since the start, by folder and the result log's name for them
+        self.bytes = Tally()  # uploaded since the start, by folder
+        self.durations = {watch: Durations(*RECORD_BOUNDS) for watch in watches}  # from queued to recorded
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Since the start, of all folders, by the result log's name for them."""
+        return sum((Counter({event: n}) for (_, event), n in self.by_folder.counts().items()), Counter())
 
     @property
     def keeps_keys(self) -> bool:
@@ -109,14 +119,17 @@ class Recorder:
 
     def run(self, watch: Watch) -> None:
         """Record what is added for a watched folder, until stopped."""
-        inbox = self._inboxes[watch]
+        inbox, folder = self._inboxes[watch], str(watch.path)
         while job := inbox.jobs.get():
             inbox.busy_since = time.monotonic()
             jobs = [job, *_more(inbox.jobs)]
             inbox.room.release(len(jobs))
             news = [one.outcome for one in jobs if one.outcome and Step.RESULT_LOG in one.outcome.left]
             self._take_steps(jobs, inbox)
-            self.outcomes.update(one.record.event for one in news if Step.RESULT_LOG not in one.left)
+            for record in (one.record for one in news if Step.RESULT_LOG not in one.left):
+                self.by_folder.add(folder, record.event)
+                if record.event == "uploaded":
+                    self.bytes.add(folder, count=record.size)
             for job in jobs:
                 self._finish(job)
             inbox.busy_since = None
@@ -146,6 +159,8 @@ class Recorder:
             job.outcome = None
             self._queue.look_again(job)  # for what the file is by now
         else:
+            if not outcome.was_known:
+                self.durations[job.watch].add(time.monotonic() - job.queued_at)
             self._queue.done(job)
 
     def _take_step(

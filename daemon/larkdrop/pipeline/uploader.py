@@ -15,6 +15,7 @@ from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.log_once import LogOnce
+from larkdrop.pipeline.measure import Durations, Tally
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.record import now
 
@@ -32,6 +33,8 @@ class Uploader:
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
         self._uploaded_at = 0.0  # monotonic seconds at which the last upload that succeeded began
+        self.calls = Tally()  # for uploads, by whose fault they failed, and code
+        self.durations = Durations(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)  # of these calls
         self.last_fault: tuple[str, LarkdropError] | None = None  # RFC 3339, and what failed last
 
     def upload(self, job: Job, ticket: Ticket, read: Picture) -> Uploaded:
@@ -39,7 +42,7 @@ class Uploader:
         job.calls += 1
         began = time.monotonic()
         try:
-            uploaded = self._client.upload(read.content, job.watch.image_type)
+            uploaded = self._call(job, read)
         except PictureFault as fault:
             self._answered(ticket, self._pace.succeeded(ticket))
             raise accepted_images.refused(fault, read.shape.format) from None
@@ -52,6 +55,21 @@ class Uploader:
         self._uploaded_at = max(self._uploaded_at, began)
         self._answered(ticket, self._pace.succeeded(ticket))
         return uploaded
+
+    def _call(self, job: Job, read: Picture) -> Uploaded:
+        """The call itself, counted and timed."""
+        began, kind, code = time.monotonic(), "other", ""
+        try:
+            uploaded = self._client.upload(read.content, job.watch.image_type)
+        except LarkdropError as fault:
+            kind, code = fault.kind, "" if fault.code is None else str(fault.code)
+            raise
+        else:
+            kind = "ok"
+            return uploaded
+        finally:
+            self.calls.add(kind, code)
+            self.durations.add(time.monotonic() - began)
 
     def sign_in(self) -> None:
         """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from larkdrop.config.settings import Settings
-from larkdrop.errors import LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.errors import KeysNotKept, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
@@ -199,7 +199,7 @@ class Worker:
                 return Then.DONE
             has_sidecar, proven = sidecar.look(folder, name, stamp)
             if proven:
-                return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}))
+                return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
             is_large = stamp.size > LARGE
             size = min(stamp.size, accepted_images.MAX_BYTES)
             if is_large and not self._memory.acquire(size, MEMORY_SECONDS):
@@ -212,7 +212,7 @@ class Worker:
                 if quiet < needed:
                     return Unfinished(read.stamp, needed - max(0.0, quiet))
                 if has_sidecar and (record := _vouched(folder, name, read)):
-                    return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}))
+                    return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
                 return self._find_key(job, name, read)
             finally:
                 if is_large:
@@ -235,7 +235,7 @@ class Worker:
             if job.ticket is None:
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
-                return Failed(MomentFault("keys can't be kept now, so none is asked for"))
+                return Failed(KeysNotKept("keys can't be kept now, so none is asked for"))
             uploaded = self._uploader.upload(job, job.ticket, read)
         except PictureFault as fault:
             self._log.warning("rejected", path=job.path, **fault.fields())

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,6 +27,9 @@ from larkdrop.service.parts import build
 from larkdrop.service.signals import Signals
 from larkdrop.service.state_folder import StateFolder
 from larkdrop.service.systemd import Systemd
+
+if TYPE_CHECKING:
+    from larkdrop.service.monitoring import Monitoring
 
 # Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
 # stopping.
@@ -50,6 +54,8 @@ class Service:
         self._state_gone = False
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         self._systemd = Systemd()
+        self._monitoring: Monitoring | None = None
+        self._is_ready = False
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
@@ -69,12 +75,19 @@ class Service:
                 problem = f"{self._settings.state.dir}, {self._settings.results}: {error}"
                 hint = "Let larkdrop's user write there, or set state.dir and log.results to where it can."
                 raise ConfigError("key cache or result log can't be opened", problems=(problem,), hint=hint) from error
+            if self._settings.metrics.listen and not once:
+                self._monitoring = stack.enter_context(self._make_monitoring())
             if not once:
                 stack.enter_context(self._watcher)
             stack.enter_context(self._control)
             ended = self._begin() and self._wait(once=once)
             self._drain()
         return self._end_once(ended=ended) if once else int(self._state_gone)
+
+    def _make_monitoring(self) -> Monitoring:
+        from larkdrop.service.monitoring import Monitoring  # noqa: PLC0415 - a start without metrics loads nothing of it
+
+        return Monitoring(self._settings, self._parts, is_ready=lambda: self._is_ready)
 
     def _end_once(self, *, ended: bool) -> int:
         """Say what a once-run did and what it leaves; where it has not ``ended``, a signal cut it short."""
@@ -109,6 +122,7 @@ class Service:
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
         self._systemd.status(status.one_line(self._parts))
         self._systemd.ready()
+        self._is_ready = True
         return True
 
     def _wait(self, *, once: bool) -> bool:
@@ -122,6 +136,8 @@ class Service:
                 self._on_tick(self._parts.recorder.outcomes, self._parts.left, self._waits_for())
             if once and once_run.is_finished(self._parts):
                 return True
+            if self._monitoring:
+                self._monitoring.retry()
             if not once:
                 self._watcher.check()
                 self._probe_idle_gate()
@@ -183,6 +199,7 @@ class Service:
 
     def _drain(self) -> None:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
+        self._is_ready = False
         self._systemd.stopping()
         for part in (self._parts.queue, self._parts.settle, self._parts.intake):
             part.stop()

@@ -33,6 +33,7 @@ class Parts:
     pace: Pace
     queue: DropQueue
     settle: Settle
+    backoff: Backoff
     intake: Intake
     uploader: Uploader
     recorder: Recorder
@@ -74,5 +75,6 @@ def build(settings: Settings) -> Parts:
         backoff=backoff,
     )  # fmt: skip
     return Parts(
-        time.time(), lark.base_url, cache, results, client, pace, queue, settle, intake, uploader, recorder, worker
-    )
+        time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, intake, uploader, recorder,
+        worker,
+    )  # fmt: skip

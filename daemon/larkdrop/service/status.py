@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from larkdrop.config.settings import Settings
+from larkdrop.config.settings import Settings, Watch
 from larkdrop.errors import CallFault, LarkdropError
 from larkdrop.folder.scan import Scan
 from larkdrop.lark.gate import Hold
+from larkdrop.pipeline.queue import FolderCounts
 from larkdrop.records.index import File, Index
 from larkdrop.service.parts import Parts
 from larkdrop.service.texts import counted, duration, local_time
@@ -60,6 +61,21 @@ def one_line(live: Parts) -> str:
     if unanswered := _unanswered(live):
         parts += [_silence(unanswered)]
     return ", ".join(parts)
+
+
+def needs(settings: Settings, live: Parts) -> list[str]:
+    """What a person has to do, as ``status`` has it, but without the path of any picture or sub-folder."""
+    facts = _live_facts(live)
+    facts["troubles"] = [f"write the {what}" for what in live.recorder.trouble.kinds()]
+    for verb, what, paths in (("list", "folder", live.intake.unreadable), ("read", "file", live.worker.unreadable)):
+        facts["troubles"] += [f"{verb} {counted(len(paths), what)}"] if paths else []
+    folders = [{"path": str(watch.path), "gone": is_gone(watch), "waiting": 0} for watch in settings.watch]
+    return list(_needs(facts | {"folders": folders}))
+
+
+def is_gone(watch: Watch) -> bool:
+    """Whether a watched folder is not there, or can't be looked at."""
+    return not os.path.isdir(watch.path)
 
 
 def needs_person(hold: Hold) -> bool:
@@ -115,17 +131,19 @@ def _folders(settings: Settings, index: Index, rejected: Sequence[File], live: P
     """Each watched folder, and how many of its files are where."""
     uploaded = index.uploaded()
     known_bad = {file.path for file in rejected}
+    queued = live.queue.by_folder() if live else {}
     folders = []
     for watch in settings.watch:
         path = str(watch.path)
         if live:
-            waiting = live.queue.counts_of(watch).fields() | {"settling": live.settle.count(watch)}
+            counts = queued.get(watch.path, FolderCounts()).counts
+            waiting = counts.fields() | {"settling": live.settle.count(watch)}
         else:
             found = Scan(watch, changed=False, unreadable=lambda *_: None)
             waiting = {"waiting": sum(drop.path not in known_bad for drop in found)}
         folders.append({
             "path": path,
-            "gone": not os.path.isdir(path),
+            "gone": is_gone(watch),
             "uploaded": uploaded.get(path, 0),
             **waiting,
             "rejected": sum(file.watch == path for file in rejected),
