@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,9 +25,10 @@ from typing import Any
 
 import requests
 
+from larkdrop.pipeline.measure import Durations, Tally
 from tests.bench.plot import plot
 from tests.bench.server import Server
-from tests.helpers import Daemon, picture, wait_until
+from tests.helpers import Daemon, free_port, picture, wait_until
 from tests.pipeline.crowds import FOUND, MOVED_IN, SMALL_LIMITS, contents, play
 
 HERE = Path(__file__).parent
@@ -362,9 +364,50 @@ def start(server: Server, rounds: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def scrape(server: Server, _rounds: int, count: int = 10_000) -> list[Row]:
+    """What a scrape of the metrics takes, with nothing to do and with many files waiting; and counting, a picture."""
+    rows: list[Row] = []
+    port = free_port()
+
+    def scraped() -> str:
+        answer = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
+        answer.raise_for_status()
+        return answer.text
+
+    def waiting() -> float:
+        return sum(map(float, re.findall(r"^larkdrop_queue_files\{.*\} (\S+)", scraped(), re.MULTILINE)))
+
+    with folder() as home:
+        ready = pictures(home / "ready", count, 100)
+        slow = {"requests_per_second": 1, "requests_per_minute": 1}
+        with running(quiet(home, server.url, metrics={"listen": f"127.0.0.1:{port}"}, lark=slow)) as pid:
+            for files in (0, count):
+                for path in ready[:files]:
+                    path.rename(home / "inbox" / path.name)
+                wait_until(lambda: waiting() >= 0.99 * files, what="the queue")  # noqa: B023 - it waits here
+                before = cpu_of(pid)
+                for _ in range(100):
+                    scraped()
+                took = 10 * (cpu_of(pid) - before)
+                rows.append(
+                    {"what": f"CPU of a scrape, {files:,} files waiting", "value": round(took, 1), "unit": "ms"}
+                )
+    tally, durations, times = Tally(), Durations(1, 10), 100_000
+    counted = timeit.timeit(lambda: tally.add("a", "b"), number=times)
+    timed = timeit.timeit(lambda: durations.add(2), number=times)
+    rows.append(
+        {
+            "what": "counting for the metrics, a picture",
+            "value": round(1e6 * (3 * counted + 2 * timed) / times, 1),
+            "unit": "µs",
+        }
+    )
+    return [{"who": "larkdrop", **row} for row in rows]
+
+
 PARTS: dict[str, Callable[[Server, int], list[Row]]] = {
     "burst": burst, "latency": latency, "limits": limits, "restart": restart, "flood": flood, "idle": idle,
-    "start": start, "million": million,
+    "start": start, "scrape": scrape, "million": million,
 }  # fmt: skip
 
 
