@@ -37,7 +37,7 @@ def get(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> t
 
 def samples(port: int) -> Samples:
     """Every sample, by its name and the values of its labels in the order of their names."""
-    families = text_string_to_metric_families(get(port, "/metrics")[1])
+    families = text_string_to_metric_families(wait_until(lambda: get(port, "/metrics")[1], what="an answer"))
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in families
