@@ -46,6 +46,6 @@ def test_the_next_file_due_is_known(tmp_path: Path) -> None:
     running.start()
     wait_until(lambda: settle.due == settle.until(str(tmp_path / "later.png")))
     assert released == [soon]
-    assert len(settle) == 1
+    assert len(settle.paths()) == 1
     settle.stop()
     running.join()

@@ -106,7 +106,6 @@ def test_reload_tries_a_held_gate_now(service: Service) -> None:
     """While held, STATUS says why and what to do; systemctl reload resumes at once."""
     service.lark.faults.bot_off = True
     held = service.drop()
-    # A picture that a scan and an event found at the same time counts as two, until it has settled.
     wait_until(lambda: "1 waiting, held since" in service.status, what=lambda: f"STATUS to say why: {service.status}")
     assert "bot" in service.status.lower()
     errors = service.guest.log(service.unit, "-p", "err")

@@ -68,9 +68,10 @@ class Settle:
         self._in_hand: _Held | None = None
         self._stopped = False
 
-    def __len__(self) -> int:
+    def paths(self) -> set[str]:
+        """Every file that is held, or just being looked at."""
         with self._changed:
-            return len(self._held) + (self._in_hand is not None)
+            return {*self._held, *((self._in_hand.drop.path,) if self._in_hand else ())}
 
     @property
     def due(self) -> float | None:

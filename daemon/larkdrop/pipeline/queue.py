@@ -192,6 +192,15 @@ class DropQueue:
             fresh = len(self._ready) + len(self._fresh) + len(self._calls)
             return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
 
+    def left(self, settling: Callable[[], set[str]]) -> int:
+        """How many paths are in here or among ``settling``, which is asked while nothing moves between the two.
+
+        A file that a scan and an event found at the same time may be in both for a moment, and counts once.
+        """
+        with self._changed:
+            here = sum(map(len, self._lanes)) + len(self._working)
+            return here + sum(path not in self._working and not self._holds(path) for path in settling())
+
     def by_folder(self) -> dict[Path, FolderCounts]:
         """How many paths of each folder are where, and how long the oldest has waited; of folders that have some."""
         with self._changed:

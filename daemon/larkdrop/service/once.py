@@ -26,7 +26,7 @@ def is_finished(live: Parts) -> bool:
     hold = live.pace.hold
     if hold and needs_person(hold) and not live.queue.counts().working:
         return True
-    return len(live.settle) == 0 and all(_needs_a_person(job, live) for job in live.queue.jobs())
+    return not live.settle.paths() and all(_needs_a_person(job, live) for job in live.queue.jobs())
 
 
 def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:

@@ -42,8 +42,7 @@ class Parts:
     @property
     def left(self) -> int:
         """How many files are known and have no outcome yet."""
-        counts = self.queue.counts()
-        return counts.waiting + counts.working + len(self.settle)
+        return self.queue.left(self.settle.paths)
 
     @property
     def failing(self) -> list[str]:
