@@ -11,7 +11,7 @@ import larkdrop
 PACKAGE = Path(larkdrop.__file__).parent
 # From the ground up: a layer imports from those before it, and from its own.
 LAYERS = (
-    {"larkdrop", "errors", "progress"},
+    {"larkdrop", "errors"},
     {"config"},
     {"records"},
     {"lark", "folder"},

@@ -61,7 +61,7 @@ class Throttled(MomentFault):
     """The platform asks to wait ``retry_after`` seconds."""
 
     kind = "throttled"
-    retry_after: float = 1.0
+    retry_after: float
 
 
 class CallFault(MomentFault):

@@ -27,7 +27,7 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
@@ -103,11 +103,11 @@ class Promise(RuleBasedStateMachine):
             pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             backoff = Backoff(self.settings.upload, queue)
-            in_flight = InFlight(queue)
-            recorder = Recorder(self.settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
+            claims = Claims(queue)
+            recorder = Recorder(self.settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),
-                cache=cache, recorder=recorder, in_flight=in_flight, backoff=backoff,
+                cache=cache, recorder=recorder, claims=claims, backoff=backoff,
             )  # fmt: skip
             for drop in Scan(self.settings.watch[0], sweep_before=float("inf"), unreadable=lambda *_: None):
                 queue.put_backlog(drop)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from larkdrop.folder import sidecar
-from larkdrop.records.record import Record, now
+from larkdrop.records.sidecar_fields import Record, now
 from tests.helpers import wait_until
 
 RECORD = Record(

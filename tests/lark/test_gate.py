@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import count
 
-from larkdrop.errors import LarkdropError, MomentFault, SetupFault, Throttled
+from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.lark.gate import OUTAGE, Gate
 from larkdrop.lark.windows import Ticket
 
@@ -31,21 +31,6 @@ def fail(gate: Gate, reason: LarkdropError, now: float, times: int) -> None:
     tickets = [let_through(gate, now) for _ in range(times)]
     for ticket in tickets:
         gate.failed(ticket, reason, now, first=True)
-
-
-def test_a_throttle_closes_the_gate_for_exactly_as_long_as_it_says() -> None:
-    """It is no hold; a shorter one that comes later does not open the gate earlier."""
-    gate = make()
-    early, late = let_through(gate, 0), let_through(gate, 0)
-    for ticket, seconds in ((early, 7.0), (late, 2.0)):
-        throttled = Throttled("slow down")
-        throttled.retry_after = seconds
-        assert gate.failed(ticket, throttled, 0, first=True) is None
-    assert gate.hold is None
-    assert gate.delay(0) == 7
-    assert gate.is_paused(6.99)
-    assert not gate.is_paused(7)
-    let_through(gate, 7)
 
 
 def test_an_outage_begins_with_first_calls_that_fail_in_a_row() -> None:

@@ -13,13 +13,12 @@ import pytest
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
-from larkdrop.folder.settle import Settle
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline import queue as queue_module
-from larkdrop.pipeline.intake import Intake
 from larkdrop.pipeline.job import Job, Outcome
 from larkdrop.pipeline.queue import DropQueue
-from larkdrop.records.record import Record
+from larkdrop.pipeline.rescan import Rescan
+from larkdrop.records.sidecar_fields import Record
 from tests.helpers import wait_until
 from tests.pipeline.simulation import Clock
 
@@ -146,16 +145,16 @@ def test_what_has_no_room_is_found_by_a_rescan(
 ) -> None:
     """Past its limit the queue forgets, and the folder is the queue."""
     monkeypatch.setattr(queue_module, "MOST", 5)
-    intake = Intake((watch,), queue, Settle(queue.put), settle_seconds=0, rescan_seconds=3600)
+    rescan = Rescan((watch,), queue, 3600)
     for number in range(18):
         queue.put(drop(str(number)))
     assert queue.counts().waiting == 15
-    intake.tick()
-    assert intake.idle, "no rescan while there is no room"
+    rescan.tick()
+    assert rescan.idle, "no rescan while there is no room"
     for _ in range(14):
         taken(queue)
-    intake.tick()
-    assert not intake.idle, "a rescan is asked for"
+    rescan.tick()
+    assert not rescan.idle, "a rescan is asked for"
 
 
 def test_a_scan_goes_on_however_room_is_made(
@@ -191,21 +190,21 @@ def test_a_new_folder_does_not_wait_for_a_scan_that_waits(
     monkeypatch.setattr(queue_module, "MOST", 5)
     for number in range(9):
         (watch.path / str(number)).write_bytes(b"old")
-    intake = Intake((watch,), queue, Settle(queue.put), settle_seconds=0, rescan_seconds=3600)
-    intake.rescan()
-    threads = [threading.Thread(target=run) for run in (intake.run, intake.run_folders)]
+    rescan = Rescan((watch,), queue, 3600)
+    rescan.request(watch)
+    threads = [threading.Thread(target=run) for run in (rescan.run, rescan.run_folders)]
     for thread in threads:
         thread.start()
     try:
         wait_until(lambda: queue.counts().backlog == 5, what="the scan to wait")
         (watch.path / "new").mkdir()
         (watch.path / "new" / "now").write_bytes(b"new")
-        intake.request_scan(watch, f"{watch.path}/new")
+        rescan.request(watch, f"{watch.path}/new")
         wait_until(lambda: queue.counts().fresh == 1, 10, "the new folder's picture")
         assert taken(queue) == "now"
     finally:
         queue.stop()
-        intake.stop()
+        rescan.stop()
         for thread in threads:
             thread.join(10)
 

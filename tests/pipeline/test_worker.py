@@ -21,14 +21,14 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
-from larkdrop.records.record import Record
 from larkdrop.records.result_log import ResultLog
+from larkdrop.records.sidecar_fields import Record
 from tests.helpers import picture, sidecar_of
 
 
@@ -63,14 +63,14 @@ class Line:
         pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        in_flight = InFlight(self.queue)
+        claims = Claims(self.queue)
         self.recorder = Recorder(
-            self.settings.watch, self.cache, results, queue=self.queue, in_flight=in_flight, backoff=backoff
+            self.settings.watch, self.cache, results, queue=self.queue, claims=claims, backoff=backoff
         )
         self.client = CountingClient(self.settings.lark)
         self.worker = Worker(
             self.settings, queue=self.queue, settle=Settle(self.queue.put), cache=self.cache, recorder=self.recorder,
-            uploader=Uploader(self.client, pace, self.queue), in_flight=in_flight, backoff=backoff,
+            uploader=Uploader(self.client, pace, self.queue), claims=claims, backoff=backoff,
         )  # fmt: skip
 
     def drop(self, name: str, content: bytes) -> Path:

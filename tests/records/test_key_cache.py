@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from larkdrop.records.key_cache import Content, KeyCache, Row
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 THREADS = 16
 

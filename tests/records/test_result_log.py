@@ -13,8 +13,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from larkdrop.records import result_log as results
-from larkdrop.records.record import Record
 from larkdrop.records.result_log import ResultLog, whole_lines
+from larkdrop.records.sidecar_fields import Record
 
 
 def record(number: int) -> Record:

@@ -26,7 +26,7 @@ class Parts:
     longest_upload: float = 200.0
 
     def activity(self) -> Any:
-        """Of intake, recorder and watcher."""
+        """Of rescan, recorder and watcher."""
         return self.activities
 
 
@@ -55,7 +55,7 @@ def parts() -> Parts:
 def stuck(parts: Parts) -> Callable[..., list[str]]:
     """Ask which parts are stuck, where 10 s are allowed."""
     part = cast("Any", parts)
-    built = SimpleNamespace(queue=Queue(parts), intake=part, settle=part, recorder=part, client=part)
+    built = SimpleNamespace(queue=Queue(parts), rescan=part, settle=part, recorder=part, client=part)
     liveness = Liveness(cast("Any", built), watcher=part, clock=parts.clock)
 
     def ask(*threads: threading.Thread) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from larkdrop.folder import sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp, stamp
 from larkdrop.records.durable import make_folder
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 
 def place_for(target: Path, name: str, record: Record, taken: Container[str] = ()) -> Path:

@@ -1,6 +1,6 @@
 """The folder is the queue: a walk finds every picture without a matching sidecar, so that a lost event costs nothing.
 
-When it is walked through is decided in ``pipeline/intake.py``.
+When it is walked through is decided in ``pipeline/rescan.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sidecar, an image's record beside it: its name, the proof by two stats, and writing it whole or not at all.
 
-Its fields are those of ``records/record.py``.
+Its fields are those of ``records/sidecar_fields.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from larkdrop.folder.picture import NotAFile, Stamp, stamp
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 SUFFIX = ".lark.json"
 TEMP_PREFIX, TEMP_SUFFIX = ".larkdrop-", ".tmp"

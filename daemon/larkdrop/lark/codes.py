@@ -21,6 +21,7 @@ from larkdrop.errors import (
     Throttled,
     TokenFault,
 )
+from larkdrop.lark import throttling
 
 PLATFORM_TIME = timezone(timedelta(hours=8))
 
@@ -170,9 +171,9 @@ def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> Ap
 
 
 def throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
-    """A throttle of ``retry_after`` seconds, or of one second where the platform did not say."""
+    """A throttle of ``retry_after`` seconds, None where the platform did not say."""
     fault = Throttled(message, code=code, log_id=log_id)
-    fault.retry_after = 1.0 if retry_after is None else retry_after
+    fault.retry_after = throttling.WAIT if retry_after is None else retry_after
     return fault
 
 

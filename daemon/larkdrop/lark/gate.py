@@ -1,8 +1,5 @@
-"""The gate: no call goes while Lark says no. Here is decided what closes it, for how long, and what opens it.
+"""The gate: what holds every call until a probe succeeds. A throttle does not; it is `throttling.py`'s.
 
-- **Lark asks for a pause** (HTTP 429, or a code that `codes.py` lists as a throttle): closed for the seconds that the
-  answer names, or for one second where it names none (`codes.throttled`). What a throttle teaches about the rate is
-  `learning.py`'s.
 - **Something in the set-up is wrong** (wrong credentials, a missing scope, …): closed until a call succeeds. One call,
   the probe, goes every `probe_seconds`, or at once when a person says that it is fixed.
 - **An outage**: the first calls of `OUTAGE` pictures in a row failed. Closed until a call succeeds; a probe goes after
@@ -17,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from larkdrop.errors import LarkdropError, SetupFault, Throttled
+from larkdrop.errors import LarkdropError, SetupFault
 from larkdrop.lark.windows import Ticket
 
 # Pictures in a row whose first call fails that count as an outage.
@@ -34,7 +31,7 @@ class Hold:
 
 
 class Gate:
-    """Open, closed for a pause, or held until a probe succeeds."""
+    """Open, or held until a probe succeeds."""
 
     def __init__(self, *, probe_seconds: float, pauses: Callable[[], Iterator[float]]) -> None:
         self.hold: Hold | None = None
@@ -45,17 +42,12 @@ class Gate:
         self._probe: Ticket | None = None  # in flight
         self._probe_at = 0.0
         self._fixed_at = -math.inf  # as a person said
-        self._pause_until = 0.0  # as Lark asked
-
-    def is_paused(self, now: float) -> bool:
-        """Whether Lark asked for a pause that is not over."""
-        return now < self._pause_until
 
     def delay(self, now: float) -> float:
         """Seconds until a call may go; infinite while only the running probe can tell."""
         if self.hold and self._probe:
             return math.inf
-        return max(0.0, self._pause_until - now, self._probe_at - now if self.hold else 0.0)
+        return max(0.0, self._probe_at - now) if self.hold else 0.0
 
     def let_through(self, ticket: Ticket) -> None:
         """A call is about to go: the probe, where the gate is held."""
@@ -87,9 +79,7 @@ class Gate:
         """
         is_probe = self._probe is ticket
         self.give_back(ticket)
-        if isinstance(reason, Throttled):
-            self._pause_until = max(self._pause_until, now + reason.retry_after)
-        elif isinstance(reason, SetupFault):
+        if isinstance(reason, SetupFault):
             self._probe_in(self._probe_seconds, now, ticket)
             if not (self.hold and self.hold.person and self.hold.reason.code == reason.code):
                 return self._close(reason, now, person=True)

@@ -1,7 +1,4 @@
-"""When may the next call go? Hands out a ticket where both the gate and the rate windows let a call through.
-
-That a throttle (HTTP 429) waits, and for how long, is decided in ``gate.py``; what it teaches, in ``learning.py``.
-"""
+"""When may the next call go? Hands out a ticket where rate windows, gate and a throttle's pause let one through."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from larkdrop.errors import LarkdropError, Throttled
 from larkdrop.lark.gate import Gate, Hold
+from larkdrop.lark.throttling import Pause
 from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
 
 
@@ -29,6 +27,7 @@ class Pace:
         """``pauses`` is called when an outage begins: seconds after its first failure, its second, and so on."""
         self._windows: RateWindows = LocalWindows(per_second, per_minute)
         self._gate = Gate(probe_seconds=probe_seconds, pauses=pauses)
+        self._pause = Pause()
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -41,7 +40,7 @@ class Pace:
     def is_paused(self) -> bool:
         """Whether Lark asked for a pause that is not over."""
         with self._lock:
-            return self._gate.is_paused(self._clock())
+            return self._pause.left(self._clock()) > 0
 
     def rate(self) -> dict[str, tuple[int, int]]:
         """Calls of the last second and of the last minute, and how many may be."""
@@ -75,7 +74,7 @@ class Pace:
             if self._gate.hold or (delay == 0 and ahead == 0):
                 return 0.0, ""
             why = f"Lark takes {minute:,} calls a minute"
-            if self._gate.is_paused(now):
+            if self._pause.left(now):
                 why = "Lark asked for a pause"
             elif self._windows.is_minute_used_up(now):
                 why = f"{minute:,} calls a minute are used up"
@@ -107,7 +106,10 @@ class Pace:
             ticket.spent = True
             now = self._clock()
             if isinstance(reason, Throttled):
+                self._pause.throttled(now, reason.retry_after)
                 self._windows.throttled(ticket, now, reason.retry_after)
+                self._gate.give_back(ticket)
+                return None
             return self._gate.failed(ticket, reason, now, first=first)
 
     def probe_now(self) -> None:
@@ -116,4 +118,4 @@ class Pace:
             self._gate.probe_now(self._clock())
 
     def _delay(self, now: float, *, fresh: bool) -> float:
-        return max(self._gate.delay(now), self._windows.delay(now, fresh=fresh))
+        return max(self._gate.delay(now), self._pause.left(now), self._windows.delay(now, fresh=fresh))

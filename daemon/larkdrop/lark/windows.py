@@ -9,7 +9,7 @@ The policy, in the order in which it is applied:
    they don't wait for the backlog, it makes room for them.
 5. The platform counts a call when it arrives. One that took longer than the fastest of late may have arrived that much
    later, and is counted so; the first calls of all, which may all be slow, are counted from their answers.
-6. If the platform throttles nevertheless, `learning.py` lowers a limit for some time.
+6. If the platform throttles nevertheless, `throttling.py` lowers a limit for some time.
 
 Nothing here waits, and nothing locks: times are monotonic seconds, given by the caller.
 Source of the limits: the platform's page *Rate limits* (per API, app and tenant).
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from larkdrop.lark.learning import Learning
+from larkdrop.lark.throttling import Learning
 
 # A call's way to the platform varies: windows a little longer than the platform's keep late arrivals apart.
 MARGIN = 0.05

@@ -13,7 +13,7 @@ from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.lark.windows import Ticket
 from larkdrop.records.key_cache import Content
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 
 class Step(IntEnum):

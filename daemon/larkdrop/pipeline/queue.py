@@ -198,7 +198,7 @@ class DropQueue:
         A file that a scan and an event found at the same time may be in both for a moment, and counts once.
         """
         with self._changed:
-            here = sum(map(len, self._lanes)) + len(self._working)
+            here = sum(len(lane) for lane in self._lanes) + len(self._working)
             return here + sum(path not in self._working and not self._holds(path) for path in settling())
 
     def by_folder(self) -> dict[Path, FolderCounts]:

@@ -27,8 +27,8 @@ from larkdrop.config.settings import Watch
 from larkdrop.folder import after_upload, picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp
 from larkdrop.pipeline.backoff import Backoff
+from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.disk_trouble import KEY_CACHE, DiskTrouble
-from larkdrop.pipeline.in_flight import InFlight
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.pipeline.measure import Durations, Tally
 from larkdrop.pipeline.queue import DropQueue
@@ -68,13 +68,13 @@ class Recorder:
     """Writes outcomes down. Thread-safe; ``run`` is meant for a thread a watched folder."""
 
     def __init__(
-        self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, *, queue: DropQueue, in_flight: InFlight,
+        self, watches: Sequence[Watch], cache: KeyCache, results: ResultLog, *, queue: DropQueue, claims: Claims,
         backoff: Backoff,
     ) -> None:  # fmt: skip
         self._cache = cache
         self._results = results
         self._queue = queue
-        self._in_flight = in_flight
+        self._claims = claims
         self._backoff = backoff
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
@@ -105,7 +105,7 @@ class Recorder:
         job.outcome = outcome
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
-        self._in_flight.release(job)
+        self._claims.release(job)
         inbox = self._inboxes[job.watch]
         if inbox.make_room():
             inbox.jobs.put(job)

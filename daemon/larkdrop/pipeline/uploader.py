@@ -17,7 +17,7 @@ from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.log_once import LogOnce
 from larkdrop.pipeline.measure import Durations, Tally
 from larkdrop.pipeline.queue import DropQueue
-from larkdrop.records.record import now
+from larkdrop.records.sidecar_fields import now
 
 # So often a call is refused for one picture, while others are uploaded, before that is the picture's fault.
 MOST_REFUSED = 20

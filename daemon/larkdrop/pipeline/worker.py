@@ -23,15 +23,16 @@ from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images
 from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.in_flight import InFlight, Memory
+from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.pipeline.log_once import LogOnce
+from larkdrop.pipeline.memory import Memory
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
 from larkdrop.records.key_cache import Content, KeyCache
-from larkdrop.records.record import Record, now
+from larkdrop.records.sidecar_fields import Record, now
 
 # Bytes of large pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are
 # enough. Smaller ones don't count.
@@ -97,7 +98,7 @@ class Worker:
         uploader: Uploader,
         cache: KeyCache,
         recorder: Recorder,
-        in_flight: InFlight,
+        claims: Claims,
         backoff: Backoff,
     ) -> None:
         self._settings = settings
@@ -107,7 +108,7 @@ class Worker:
         self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
-        self._in_flight = in_flight
+        self._claims = claims
         self._memory = Memory(MOST_BYTES)
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
@@ -128,7 +129,7 @@ class Worker:
         ticket = job.ticket
         comes_next = self._process_safely(job)
         if not isinstance(comes_next, Found):  # then the recorder does
-            self._in_flight.release(job)
+            self._claims.release(job)
         self._uploader.give_back(ticket)
         match comes_next:
             case Found(outcome):
@@ -137,7 +138,7 @@ class Worker:
                 self._leave_to_settle(job, stamp, seconds)
                 self._queue.done(job)
             case Duplicate(content):
-                self._in_flight.wait_for(content, job)
+                self._claims.wait_for(content, job)
             case Failed(fault):
                 self._backoff.retry(job, fault)
             case Then.NEEDS_CALL:
@@ -227,7 +228,7 @@ class Worker:
             if dedupe:
                 known = self._cache.get(content)
                 if not known:
-                    if not self._in_flight.claim(content, job):
+                    if not self._claims.claim(content, job):
                         return Duplicate(content)
                     known = self._cache.get(content)  # it may have been recorded meanwhile
                 if known:

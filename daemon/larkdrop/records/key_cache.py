@@ -1,7 +1,7 @@
 """What was uploaded, remembered forever, in one SQLite file.
 
 Content to image_key, so that the same bytes are uploaded once: asked by ``pipeline/worker.py``, which asks
-``pipeline/in_flight.py`` too, where the key is still on its way. Besides, for the commands: the outcomes of every path,
+``pipeline/dedupe.py`` too, where the key is still on its way. Besides, for the commands: the outcomes of every path,
 and how many uploads a day.
 """
 
@@ -19,7 +19,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import structlog
 
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 T = TypeVar("T")
 

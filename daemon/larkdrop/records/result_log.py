@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 
 from larkdrop.records.durable import make_folder, sync_folder
-from larkdrop.records.record import Record, now
+from larkdrop.records.sidecar_fields import Record, now
 
 # Bytes written before they are synced: no more of the log's end can be damaged by a power cut.
 MOST_UNSYNCED = 256 * 1024

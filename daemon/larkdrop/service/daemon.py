@@ -18,7 +18,7 @@ import structlog
 from larkdrop.config.settings import Settings
 from larkdrop.errors import ConfigError
 from larkdrop.folder.watch import Watcher
-from larkdrop.pipeline.intake import FOLDERS, RESCAN
+from larkdrop.pipeline.rescan import FOLDERS, RESCAN
 from larkdrop.service import once as once_run
 from larkdrop.service import status
 from larkdrop.service.control import Control, answer
@@ -105,8 +105,8 @@ class Service:
 
     def _begin(self) -> bool:
         """Start every part, the workers after a first try for a token. False where a signal to stop came meanwhile."""
-        intake = self._parts.intake
-        self._threads += [_start(RESCAN, intake.run), _start(FOLDERS, intake.run_folders)]
+        rescan = self._parts.rescan
+        self._threads += [_start(RESCAN, rescan.run), _start(FOLDERS, rescan.run_folders)]
         self._threads += [_start("settle", self._parts.settle.run)]
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
@@ -118,7 +118,7 @@ class Service:
             self._recording += [_start(f"recorder-{number}", partial(self._parts.recorder.run, watch))]
         for number in range(self._settings.upload.workers):
             self._threads += [_start(f"worker-{number}", self._parts.worker.run)]
-        intake.rescan()
+        rescan.request_all()
         self._log.info("watching", folders=[str(watch.path) for watch in self._settings.watch])
         self._systemd.status(status.one_line(self._parts))
         self._systemd.ready()
@@ -131,7 +131,7 @@ class Service:
         while not self._stop_asked(tick):
             if not self._state_in_place():
                 return True
-            self._parts.intake.tick()
+            self._parts.rescan.tick()
             if self._on_tick:
                 self._on_tick(self._parts.recorder.outcomes, self._parts.left, self._waits_for())
             if once and once_run.is_finished(self._parts):
@@ -150,7 +150,7 @@ class Service:
         got = self._signals.wait(seconds)
         if got is signal.SIGHUP:
             self._log.info("reload", doing="rescan and probe")
-            self._parts.intake.rescan()
+            self._parts.rescan.request_all()
             self._parts.pace.probe_now()
             self._parts.queue.retry_now()
         elif got:
@@ -201,7 +201,7 @@ class Service:
         """Finish what is in flight within ``drain_seconds``; a second signal ends the process now."""
         self._is_ready = False
         self._systemd.stopping()
-        for part in (self._parts.queue, self._parts.settle, self._parts.intake):
+        for part in (self._parts.queue, self._parts.settle, self._parts.rescan):
             part.stop()
         deadline = time.monotonic() + self._settings.upload.drain_seconds
         self._join(self._threads, deadline)

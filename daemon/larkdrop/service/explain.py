@@ -22,7 +22,7 @@ from larkdrop.lark.gate import Hold
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.queue import Place
 from larkdrop.records.index import File, Index
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 from larkdrop.service.keys import FileNow, file_now
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import NOTICEABLE, needs_person, rejected_files, status
@@ -188,7 +188,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, 
     if live is None:
         says = f"{news}It is ready to be uploaded, but larkdrop is not running."
         return Answer(path, "waiting", says, "Start larkdrop.")
-    rescan = upcoming(live.intake.next_rescan.get(drop.watch) or 0)
+    rescan = upcoming(live.rescan.next_due.get(drop.watch) or 0)
     says = f"{news}It is ready to be uploaded, but no event announced it. The next rescan is {rescan}."
     return Answer(path, "waiting", says, "`larkdrop retry PATH` takes it now.")
 

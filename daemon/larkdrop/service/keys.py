@@ -13,7 +13,7 @@ from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.lark import accepted_images
 from larkdrop.records.index import File, Index
-from larkdrop.records.record import Record
+from larkdrop.records.sidecar_fields import Record
 
 
 @dataclass(frozen=True)

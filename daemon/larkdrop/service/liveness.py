@@ -41,7 +41,7 @@ class Liveness:
         due = self._parts.settle.due
         yield "settle", (due is not None and due <= self._clock(), due or 0.0)
         yield "queue", self._parts.queue.activity()
-        for part in (self._parts.intake, self._parts.recorder, self._watcher):
+        for part in (self._parts.rescan, self._parts.recorder, self._watcher):
             yield from part.activity().items()
 
     def _is_stuck(self, name: str, activity: Activity, seconds: float) -> bool:

@@ -142,7 +142,7 @@ class _Metrics(Collector):
         troubles = {kind: kinds[what] for kind, what in WRITTEN.items()}
         gone = sum(map(is_gone, self._settings.watch))
         return troubles | {
-            "read": len(self._live.worker.unreadable), "list": len(self._live.intake.unreadable), "folder_gone": gone,
+            "read": len(self._live.worker.unreadable), "list": len(self._live.rescan.unreadable), "folder_gone": gone,
         }  # fmt: skip
 
     def _process(self) -> Iterator[Metric]:

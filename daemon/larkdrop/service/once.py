@@ -21,7 +21,7 @@ NOT_RECORDED = {
 
 def is_finished(live: Parts) -> bool:
     """Whether nothing is left to do, or nothing that can be done before a person acts."""
-    if not live.intake.idle:
+    if not live.rescan.idle:
         return False
     hold = live.pace.hold
     if hold and needs_person(hold) and not live.queue.counts().working:
@@ -34,7 +34,7 @@ def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
     for watch in settings.watch:
         if not os.path.isdir(watch.path):
             yield {"path": str(watch.path), "reason": "there is no such folder", "hint": "Create it."}
-    for path in live.intake.unreadable:
+    for path in live.rescan.unreadable:
         yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}
     for path in live.worker.unreadable:
         yield {"path": path, "reason": "the file can't be read", "hint": "Let larkdrop's user read it."}

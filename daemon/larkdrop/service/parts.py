@@ -11,10 +11,11 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
 from larkdrop.pipeline.backoff import Backoff, pauses
-from larkdrop.pipeline.in_flight import InFlight
+from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.intake import Intake
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
+from larkdrop.pipeline.rescan import Rescan
 from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
@@ -34,6 +35,7 @@ class Parts:
     queue: DropQueue
     settle: Settle
     backoff: Backoff
+    rescan: Rescan
     intake: Intake
     uploader: Uploader
     recorder: Recorder
@@ -47,7 +49,7 @@ class Parts:
     @property
     def failing(self) -> list[str]:
         """Files and folders that can't be uploaded or read for now."""
-        return [*self.intake.unreadable, *self.worker.unreadable, *self.queue.in_backoff()]
+        return [*self.rescan.unreadable, *self.worker.unreadable, *self.queue.in_backoff()]
 
 
 def build(settings: Settings) -> Parts:
@@ -62,18 +64,17 @@ def build(settings: Settings) -> Parts:
     )
     queue = DropQueue(pace)
     settle = Settle(queue.put)
-    intake = Intake(
-        settings.watch, queue, settle, settle_seconds=upload.settle_seconds, rescan_seconds=upload.rescan_seconds
-    )
+    rescan = Rescan(settings.watch, queue, upload.rescan_seconds)
+    intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    in_flight = InFlight(queue)
-    recorder = Recorder(settings.watch, cache, results, queue=queue, in_flight=in_flight, backoff=backoff)
+    claims = Claims(queue)
+    recorder = Recorder(settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
     worker = Worker(
-        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, in_flight=in_flight,
+        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, claims=claims,
         backoff=backoff,
     )  # fmt: skip
     return Parts(
-        time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, intake, uploader, recorder,
-        worker,
+        time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
+        recorder, worker,
     )  # fmt: skip

@@ -67,7 +67,7 @@ def needs(settings: Settings, live: Parts) -> list[str]:
     """What a person has to do, as ``status`` has it, but without the path of any picture or sub-folder."""
     facts = _live_facts(live)
     facts["troubles"] = [f"write the {what}" for what in live.recorder.trouble.kinds()]
-    for verb, what, paths in (("list", "folder", live.intake.unreadable), ("read", "file", live.worker.unreadable)):
+    for verb, what, paths in (("list", "folder", live.rescan.unreadable), ("read", "file", live.worker.unreadable)):
         facts["troubles"] += [f"{verb} {counted(len(paths), what)}"] if paths else []
     folders = [{"path": str(watch.path), "gone": is_gone(watch), "waiting": 0} for watch in settings.watch]
     return list(_needs(facts | {"folders": folders}))
@@ -159,7 +159,7 @@ def _live_facts(live: Parts) -> dict[str, Any]:
         since = _rfc3339(local_time(hold.since))
         held = {**_fault(hold.reason), "since": since, "person": needs_person(hold)}
     troubles = [f"write {trouble}" for trouble in live.recorder.trouble.shown]
-    troubles += [f"list {path}" for path in live.intake.unreadable]
+    troubles += [f"list {path}" for path in live.rescan.unreadable]
     troubles += [f"read {path}" for path in live.worker.unreadable]
     return {
         "running": True,

@@ -1,7 +1,4 @@
-"""What is in flight: each content only once at the same time, and not too many bytes of pictures in memory.
-
-That equal pictures go once is decided here while the first is in flight, and by the key cache after that.
-"""
+"""Equal pictures are uploaded once: decided here while the first is in flight, and by the key cache after that."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import Content
 
 
-class InFlight:
-    """Single flight: equal pictures dropped at the same time are uploaded once, and the others get its key."""
+class Claims:
+    """Single flight: the first job with a content uploads it, and the others wait for its key."""
 
     def __init__(self, queue: DropQueue) -> None:
         self._queue = queue
@@ -52,24 +49,3 @@ class InFlight:
                 self._duplicates[content].append(job)
                 return
         self._queue.look_again(job)
-
-
-class Memory:
-    """Bytes of pictures in memory at the same time, however many workers there are."""
-
-    def __init__(self, most: int) -> None:
-        self._free = most
-        self._changed = threading.Condition()
-
-    def acquire(self, size: int, timeout: float) -> bool:
-        """Reserve ``size`` bytes; False where they don't become free within ``timeout`` seconds."""
-        with self._changed:
-            free = self._changed.wait_for(lambda: self._free >= size, timeout)
-            self._free -= size if free else 0
-            return free
-
-    def release(self, size: int) -> None:
-        """Give back what was acquired."""
-        with self._changed:
-            self._free += size
-            self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""What became of one file: the fields that sidecar and result log share."""
+"""The fields of a sidecar, which a line of the result log shares: what became of one file."""
 
 from __future__ import annotations
 
