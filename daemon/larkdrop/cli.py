@@ -5,10 +5,8 @@ from __future__ import annotations
 import gc
 import importlib
 import io
-import os
 import shlex
 import sys
-from difflib import get_close_matches
 from typing import NoReturn
 
 import click
@@ -51,9 +49,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        near = get_close_matches(args[0].lower(), COMMANDS, 1)
-        if args[0] not in COMMANDS and near:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]}?")
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:  # which is a shell that completes
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=COMMANDS, ctx=ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -79,16 +76,11 @@ def main() -> NoReturn:
             stream.reconfigure(errors="surrogateescape")  # names that are not UTF-8 go out as they are
     try:
         larkdrop.main(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except LarkdropError as error:
         _print_fault(error)
         sys.exit(error.exit_code)

@@ -28,9 +28,8 @@ class LarkdropError(Exception):
         return self
 
     def fields(self) -> dict[str, object]:
-        """What is known, as the fields of a log line."""
-        known = {"reason": self.message, "code": self.code, "hint": self.hint, "log_id": self.log_id}
-        return {name: value for name, value in known.items() if value not in {None, ""}}
+        """As the fields of a log line, which leaves out what is empty."""
+        return {"reason": self.message, "code": self.code, "hint": self.hint, "log_id": self.log_id}
 
     def __str__(self) -> str:
         known = [f"code {self.code}"] if self.code is not None else []

@@ -25,3 +25,11 @@ def test_completion(shell: str) -> None:
     words = [shell, *(["-f"] if shell == "zsh" else []), "-c", COMPLETE[shell]]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
     assert "gallery" in done.stdout, done.stderr
+
+
+def test_a_mistyped_command_is_no_error_yet() -> None:
+    """While a line is completed, nothing but completions goes into the shell."""
+    asked = {"_LARKDROP_COMPLETE": "bash_complete", "COMP_WORDS": "larkdrop statsu ", "COMP_CWORD": "2"}
+    words = [Path(sys.executable).with_name("larkdrop")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **asked})
+    assert done.stderr == ""

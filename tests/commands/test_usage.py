@@ -23,8 +23,19 @@ def test_questions_that_exclude_themselves(make_daemon: MakeDaemon) -> None:
 def test_a_mistyped_command(make_daemon: MakeDaemon) -> None:
     """The nearest one is named."""
     daemon = make_daemon()
-    assert "Did you mean status?" in say(daemon, "statsu", code=2)
+    assert "Did you mean 'status'?" in say(daemon, "statsu", code=2)
     assert "Did you mean" not in say(daemon, "frobnicate", code=2)
+
+
+def test_a_damaged_key_cache(done: Daemon) -> None:
+    """It is named, with what to do."""
+    cache = done.state / "keys.sqlite3"
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[:8192] + b"nonsense" * ((len(whole) - 8192) // 8))
+    for command in ("keys", "status", "explain"):
+        said = say(done, command, code=1)
+        assert f"{cache} can't be read" in said
+        assert "bug" not in said
 
 
 def test_commands_that_do_not_sign_in_need_no_secret(done: Daemon) -> None:

@@ -123,7 +123,7 @@ def test_a_result_log_that_can_not_be_written_exits_78(make_daemon: Callable[...
     (tmp_path / "file").write_text("no folder")
     ended = make_daemon(log={"results": tmp_path / "file" / "results.jsonl"}).once()
     assert ended.returncode == 78
-    assert "result log can't be opened" in ended.stderr
+    assert f"the result log can't be used:\n  log.results = '{tmp_path}/file/results.jsonl'" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

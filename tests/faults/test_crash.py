@@ -182,6 +182,21 @@ def test_a_full_state_folder(lark: Sandbox, make_daemon: Callable[..., Daemon]) 
 
 
 @needs_root
+def test_a_start_on_a_full_disk(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """It fails with what to do, and so that systemd tries again: with room on the disk, it starts."""
+    daemon = make_daemon()
+    with tmpfs(daemon.state, "1m"):
+        for before in ("nothing", "a key cache"):
+            filler = fill(daemon.state)
+            ended = daemon.once()
+            assert ended.returncode == 1, before
+            assert "room" in ended.stderr, before
+            assert "bug" not in ended.stderr, before
+            filler.unlink()
+            assert daemon.once().returncode == 0, before
+
+
+@needs_root
 def test_a_read_only_inbox(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """Keys in the log, sidecars once it is writable."""
     daemon = make_daemon()

@@ -148,6 +148,10 @@ def test_the_folder_to_be_opened_is_named_as_it_is_written(make_daemon: MakeDaem
         daemon.prefix = ()
         (answer,) = ask(daemon, "explain", str(album / "a.png"))
         assert answer["hint"] == f"Let root enter {album}; every rescan tries again."
+        inbox, inside = ask(daemon, "explain", str(daemon.inbox))
+        assert (inbox["path"], inbox["state"]) == (str(daemon.inbox), "folder")
+        assert (inside["path"], inside["state"]) == (str(album), "unreadable")
+        assert inside["says"] == "larkdrop, as the user root, can't list it: Permission denied."
 
 
 @needs_setpriv

@@ -33,7 +33,8 @@ def test_keys(done: Daemon) -> None:
     assert len(ask(done, "keys", "--limit", "1")) == 1
     assert re.search(rf"^{key(one)}  .*Z  {one}$", say(done, "keys"), re.MULTILINE)
     assert "no key is known of nothing.png" in say(done, "keys", "nothing.png", code=1)
-    assert "is not a moment" in say(done, "keys", "--since", "yesterday", code=2)
+    for nonsense in ("yesterday", "9999999d", "99999999999999d"):
+        assert "is not a moment" in say(done, "keys", "--since", nonsense, code=2)
 
 
 def test_keys_says_which_is_not_known(done: Daemon) -> None:

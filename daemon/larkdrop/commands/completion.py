@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import shell_complete
 
 
 @click.command(epilog="Example: larkdrop completion fish > ~/.config/fish/completions/larkdrop.fish")
@@ -14,5 +14,4 @@ def command(context: click.Context, shell: str) -> None:
 
     Put it where the shell looks for it, or into its start-up file: eval "$(larkdrop completion bash)"
     """
-    if script := get_completion_class(shell):
-        click.echo(script(context.find_root().command, {}, "larkdrop", "_LARKDROP_COMPLETE").source())
+    shell_complete(context.find_root().command, {}, "larkdrop", "_LARKDROP_COMPLETE", f"{shell}_source")

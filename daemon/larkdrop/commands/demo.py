@@ -132,7 +132,7 @@ def draw(inbox: Path) -> Iterator[str]:
 
 
 def _follow(home: Path, name: str, daemon: subprocess.Popen[bytes]) -> Iterator[str]:
-    """The lines of a log, as the daemon writes them. Raises ClickException where none comes in time."""
+    """The lines of a log, as the daemon writes them. Raises ClickException where it ends, or none comes in time."""
     file, seen, deadline = home / name, 0, time.monotonic() + TIMEOUT
     while daemon.poll() is None and time.monotonic() < deadline:
         new = file.read_text().split("\n")[seen:-1] if file.exists() else []
@@ -141,7 +141,7 @@ def _follow(home: Path, name: str, daemon: subprocess.Popen[bytes]) -> Iterator[
             deadline = time.monotonic() + TIMEOUT
         seen += len(new)
         time.sleep(0.01)
-    raise click.ClickException(f"the daemon did not answer in time; see {home / 'daemon.log'}.")
+    raise click.ClickException(f"the daemon ended, or did not answer in time; see {home / 'daemon.log'}.")
 
 
 def _show(line: dict[str, Any]) -> None:

@@ -7,13 +7,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import click
 from PIL import Image, ImageOps
+from rich.console import Console
 from rich.progress import track
 
 from larkdrop.commands.options import config_option
@@ -46,11 +47,13 @@ def command(config_file: Path | None, output: Path, limit: int, *, open_it: bool
     if watch := settings.watch_of(os.path.realpath(output)):
         raise click.BadParameter(f"must not lie in the watched folder {watch.path}.", param_hint="--output")
     with Index(settings.key_cache) as index:
-        files = list(index.files(status="uploaded"))[: -limit - 1 : -1]
+        files = list(index.files(status="uploaded"))[-limit:][::-1]  # the newest first
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # LARGE is checked here
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        thumbs: Iterator[str] = pool.map(thumbnail, map(_place, files))
-        if sys.stderr.isatty():
-            thumbs = iter(track(thumbs, "pictures", len(files), transient=True))
+        thumbs = track(
+            pool.map(thumbnail, map(_place, files)), "pictures", len(files), transient=True,
+            console=Console(stderr=True), disable=not sys.stderr.isatty(),
+        )  # fmt: skip
         pictures = [_entry(file, thumb) for file, thumb in zip(files, thumbs, strict=True)]
     # "<" could end the script that holds the data.
     data = json.dumps(pictures).replace("<", "\\u003c")

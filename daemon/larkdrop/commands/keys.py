@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import sys
@@ -31,13 +32,13 @@ class Moment(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The moment as RFC 3339 in UTC."""
-        if ago := re.fullmatch(r"(\d+)([mhdw])", value):
-            moment = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
-        else:
-            try:
+        try:
+            if ago := re.fullmatch(r"(\d+)([mhdw])", value):
+                moment = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+            else:
                 moment = datetime.fromisoformat(value).astimezone(UTC)
-            except ValueError:
-                self.fail(f"{value!r} is not a moment; write 2026-11-23, 2026-11-23T10:00, 90m, 2h or 7d.", param, ctx)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is not a moment; write 2026-11-23, 2026-11-23T10:00, 90m, 2h or 7d.", param, ctx)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -82,9 +83,10 @@ def command(
     if as_json:
         print_json([vars(key) for key in keys])
     elif as_csv:
-        out = csv.writer(sys.stdout)
-        out.writerow(field.name for field in fields(Key))
-        out.writerows(vars(key).values() for key in keys)
+        table = csv.writer(text := io.StringIO())
+        table.writerow(field.name for field in fields(Key))
+        table.writerows(vars(key).values() for key in keys)
+        click.echo(text.getvalue(), nl=False)
     elif key_only:
         click.echo("".join(f"{key.image_key}\n" for key in keys), nl=False)
     else:

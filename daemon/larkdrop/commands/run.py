@@ -40,7 +40,7 @@ def command(config_file: Path | None, *, once: bool, quiet: bool, verbose: bool)
         raise click.UsageError("--quiet and --verbose exclude each other.")
     settings = load(config_file)
     level = "debug" if verbose else "warning" if quiet else settings.log.level
-    if once and sys.stderr.isatty() and level in {"info", "warning", "error"} and settings.log.format != "json":
+    if once and sys.stderr.isatty() and level != "debug" and settings.log.format != "json":
         sys.exit(_with_bar(settings, "error" if level == "error" else "warning"))
     logs.set_up(level, settings.log.format)
     sys.exit(Service(settings).run(once=once))
@@ -103,7 +103,7 @@ class Bar:
         pace = ""
         if meter.rate and meter.rate >= SLOWEST:
             remaining = (meter.total - outcomes.total()) / meter.rate
-            pace = f"{meter.rate:.{0 if meter.rate >= 10 else 1}f}/s {_clock(remaining)}"
+            pace = f"{meter.rate:.{0 if meter.rate >= 10 else 1}f}/s {_hours(remaining)}"
         text = _counts(outcomes) + (f"; {meter.reason}" if meter.reason else "")
         self._progress.update(
             self._task, completed=outcomes.total(), total=meter.total or None, description=text, pace=pace
@@ -114,7 +114,7 @@ class Bar:
         counts, total = _counts(self._outcomes), self._outcomes.total() + self._left
         self._progress.update(self._task, total=total, description=counts, pace="")
         left = f"; {self._left:,} left" if self._left else ""
-        return f"{counts} in {_clock(time.monotonic() - self._began)}{left}."
+        return f"{counts} in {_hours(time.monotonic() - self._began)}{left}."
 
 
 def _with_bar(settings: Settings, level: str) -> int:
@@ -134,7 +134,7 @@ def _with_bar(settings: Settings, level: str) -> int:
     return code
 
 
-def _clock(seconds: float) -> str:
+def _hours(seconds: float) -> str:
     """``0:01:23``."""
     return str(timedelta(seconds=round(seconds)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -41,12 +42,14 @@ def command(port: int, edition: Edition, app_id: str, app_secret: str, seed: int
     /sandbox/revoke kills every token.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        with Sandbox(port, edition=edition, app_id=app_id, app_secret=app_secret, seed=seed) as sandbox:
-            sandbox.faults.set(faults)
-            click.echo(f"A local Lark serves {sandbox.url} (this is a sandbox: its keys mean nothing to the real one).")
-            click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
-    except OSError as error:
-        message = f"port {port} can't be used ({error.strerror}); choose another with --port."
-        raise click.ClickException(message) from error
+    sandbox = Sandbox(port, edition=edition, app_id=app_id, app_secret=app_secret, seed=seed)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(sandbox)
+        except OSError as error:
+            message = f"port {port} can't be used ({error.strerror}); choose another with --port."
+            raise click.ClickException(message) from error
+        sandbox.faults.set(faults)
+        click.echo(f"A local Lark serves {sandbox.url} (this is a sandbox: its keys mean nothing to the real one).")
+        click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -55,7 +55,6 @@ def command(config_file: Path | None, *, as_json: bool, stay: bool, only_rejecte
             print_json(status)
         else:
             _print(page(status))
-        sys.stdout.flush()
         if not stay:
             sys.exit(0 if status["well"] and not (strict and status["last_rejected"]) else 1)
         time.sleep(REFRESH)

@@ -13,9 +13,11 @@ import sqlite3
 import threading
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
+from larkdrop.errors import ConfigError, LarkdropError
 from larkdrop.records.durable import writable
 
 CURES = {
@@ -24,7 +26,14 @@ CURES = {
     errno.EACCES: "Let larkdrop's user write there",
     errno.EPERM: "Let larkdrop's user write there",
 }
-SQLITE_ERRORS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES}
+SQLITE_ERRORS = {
+    "SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_CANTOPEN": errno.EACCES,
+}  # fmt: skip
+# What a person has to change, in the set-up or in a folder's rights. Anything else may pass.
+LASTING = frozenset({
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+    errno.ENAMETOOLONG,
+})  # fmt: skip
 KEY_CACHE = "key cache"
 
 
@@ -84,6 +93,20 @@ class DiskTrouble:
                 self._log.warning("recording_works_again", what=what, place=place, failures=ended.failures)
 
 
+def cannot_begin(what: str, setting: str, place: Path, error: OSError | sqlite3.Error) -> LarkdropError:
+    """Why larkdrop does not start: ``what`` can't be used at ``place``, which ``setting`` says.
+
+    A ConfigError, after which systemd does not try again, where a person has to change something.
+    """
+    cure = _cure(error, str(place))
+    if _number(error) in LASTING:
+        problem = f"{setting} = {str(place)!r}: {_reason(error)}"
+        return ConfigError(
+            f"{what} can't be used", problems=(problem,), hint=f"{cure}, or set {setting} to another place."
+        )
+    return LarkdropError(f"{what} can't be used at {place}: {_reason(error)}", hint=f"{cure}.")
+
+
 def _name(what: str, place: str) -> str:
     return what if what == KEY_CACHE else f"{what} {place}"
 
@@ -99,6 +122,10 @@ def _reason(error: OSError | sqlite3.Error) -> str:
 
 
 def _cure(error: OSError | sqlite3.Error, place: str) -> str:
-    name = getattr(error, "sqlite_errorname", "")
-    number = error.errno if isinstance(error, OSError) else SQLITE_ERRORS.get(name)
-    return writable(place) if number == errno.EROFS else CURES.get(number or 0, "Check the disk")
+    number = _number(error)
+    return writable(place) if number == errno.EROFS else CURES.get(number, "Check the disk, and that it has room")
+
+
+def _number(error: OSError | sqlite3.Error) -> int:
+    """The errno, 0 where SQLite did not say enough."""
+    return (error.errno or 0) if isinstance(error, OSError) else SQLITE_ERRORS.get(error.sqlite_errorname, 0)

@@ -50,6 +50,16 @@ def _sync_name(folder: Path, _device: int, _inode: int) -> None:
         sync_folder(folder.parent)
 
 
+def still_named(path: Path, opened: os.stat_result) -> bool:
+    """Whether the file that was opened still has its name."""
+    try:
+        return os.path.samestat(opened, os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # a file system that does not answer has lost nothing yet
+
+
 def writable(folder: str) -> str:
     """What to do about a read-only file system: for a service it may be read-only by its unit."""
     if "INVOCATION_ID" not in os.environ:

@@ -56,10 +56,12 @@ class Index:
             raise NotAvailable(f"{self._path} can't be read: {error}", hint=hint) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._db:
             self._db.close()
             self._db = None
+        if isinstance(error, sqlite3.Error):
+            raise NotAvailable(f"{self._path} can't be read: {error}", hint="Check the disk.") from error
 
     def _open(self) -> sqlite3.Connection | None:
         if not os.path.lexists(self._path):

@@ -19,6 +19,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import structlog
 
+from larkdrop.records.durable import still_named
 from larkdrop.records.sidecar_fields import Record
 
 T = TypeVar("T")
@@ -135,12 +136,7 @@ class KeyCache:
     def in_place(self) -> bool:
         """Whether the file that was opened still has its name: what is written to a removed one is lost."""
         with self._reads.lock:
-            try:
-                return self._file is None or os.path.samestat(self._file, os.stat(self.path))
-            except (FileNotFoundError, NotADirectoryError):
-                return False
-            except OSError:
-                return True  # a file system that does not answer has lost nothing yet
+            return self._file is None or still_named(self.path, self._file)
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from larkdrop.config.settings import Settings
-from larkdrop.errors import ConfigError
 from larkdrop.folder.watch import Watcher
+from larkdrop.pipeline.disk_trouble import cannot_begin
 from larkdrop.pipeline.rescan import FOLDERS, RESCAN
 from larkdrop.service import once as once_run
 from larkdrop.service import status
@@ -63,31 +63,30 @@ class Service:
     def run(self, *, once: bool = False) -> int:
         """Watch and upload until a signal comes, or with ``once`` until what is there is done. Returns the exit code.
 
-        Raises StateInUse where another larkdrop runs on the same state folder, ConfigError where that can't be used.
+        Raises StateInUse where another larkdrop runs on the same state folder, LarkdropError where that can't be used.
         """
         with ExitStack() as stack:
             stack.enter_context(self._signals)
             stack.enter_context(self._state)
             try:
                 stack.enter_context(self._parts.cache)
-                stack.enter_context(self._parts.results)
             except (OSError, sqlite3.Error) as error:
-                problem = f"{self._settings.state.dir}, {self._settings.results}: {error}"
-                hint = "Let larkdrop's user write there, or set state.dir and log.results to where it can."
-                raise ConfigError("key cache or result log can't be opened", problems=(problem,), hint=hint) from error
-            if self._settings.metrics.listen and not once:
-                self._monitoring = stack.enter_context(self._make_monitoring())
+                raise cannot_begin("the key cache", "state.dir", self._settings.state.dir, error) from error
+            try:
+                stack.enter_context(self._parts.results)
+            except OSError as error:
+                raise cannot_begin("the result log", "log.results", self._settings.results, error) from error
             if not once:
+                if self._settings.metrics.listen:
+                    from larkdrop.service.monitoring import Monitoring  # noqa: PLC0415 - loads much
+
+                    monitoring = Monitoring(self._settings, self._parts, is_ready=lambda: self._is_ready)
+                    self._monitoring = stack.enter_context(monitoring)
                 stack.enter_context(self._watcher)
             stack.enter_context(self._control)
             ended = self._begin() and self._wait(once=once)
             self._drain()
         return self._end_once(ended=ended) if once else int(self._state_gone)
-
-    def _make_monitoring(self) -> Monitoring:
-        from larkdrop.service.monitoring import Monitoring  # noqa: PLC0415 - a start without metrics loads nothing of it
-
-        return Monitoring(self._settings, self._parts, is_ready=lambda: self._is_ready)
 
     def _end_once(self, *, ended: bool) -> int:
         """Say what a once-run did and what it leaves; where it has not ``ended``, a signal cut it short."""

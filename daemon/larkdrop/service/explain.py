@@ -51,15 +51,12 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts 
         hold = live.pace.hold if live else None
         if hold and not needs_person(hold):
             yield Answer("", "held", f"{_held(hold)}. It resumes by itself.", hold.reason.hint)
-    for path in paths:
-        yield _folder(path, settings, index) if os.path.isdir(path) else _file(path, settings, index, live)
     folders = [path for path in paths if os.path.isdir(path)] if paths else ["/"]
     attention = [file.path for folder in folders for file in rejected_files(index, folder)]
     if live:
         attention += [path for folder in folders for path in live.failing if Path(path).is_relative_to(folder)]
-    for path in dict.fromkeys(attention):
-        if path not in paths:
-            yield _file(path, settings, index, live)
+    for path in dict.fromkeys((*paths, *attention)):
+        yield _folder(path, settings, index, live) if os.path.isdir(path) else _file(path, settings, index, live)
 
 
 def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> Answer:
@@ -84,7 +81,7 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
     return _to_come(Drop(path, watch), now.read, settings, live, changed=now.changed)
 
 
-def _folder(path: str, settings: Settings, index: Index) -> Answer:
+def _folder(path: str, settings: Settings, index: Index, live: Parts | None) -> Answer:
     watch = settings.watch_of(path)
     uploaded = sum(1 for _ in index.files(below=path, status="uploaded"))
     if watch is None:
@@ -96,10 +93,10 @@ def _folder(path: str, settings: Settings, index: Index) -> Answer:
         return Answer(path, "folder", says, f"Watched in it: {', '.join(watched)}." if watched else "")
     if answer := skipped_folder(watch, path, path):
         return answer
-    errors: list[OSError] = []
-    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=lambda _, error: errors.append(error)))
-    if errors:
-        return unreadable(path, errors[0], "list", None)
+    errors: dict[str, OSError] = {}
+    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=errors.__setitem__))
+    if path in errors:
+        return unreadable(path, errors[path], "list", live)
     rejected = sum(1 for _ in rejected_files(index, path))
     kind = "a watched folder" if path == str(watch.path) else "in a watched folder"
     says = f"It is {kind}: {uploaded:,} uploaded, {rejected:,} rejected, {waiting:,} without an outcome yet."
@@ -188,7 +185,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, 
     if live is None:
         says = f"{news}It is ready to be uploaded, but larkdrop is not running."
         return Answer(path, "waiting", says, "Start larkdrop.")
-    rescan = upcoming(live.rescan.next_due.get(drop.watch) or 0)
+    rescan = upcoming(live.rescan.next_due[drop.watch])
     says = f"{news}It is ready to be uploaded, but no event announced it. The next rescan is {rescan}."
     return Answer(path, "waiting", says, "`larkdrop retry PATH` takes it now.")
 
@@ -237,7 +234,10 @@ def _ignored(path: str, part: str, pattern: str) -> Answer:
 
 def unreadable(path: str, error: OSError, verb: str, live: Parts | None) -> Answer:
     """Who can't read a file or list a folder, and what to do."""
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # as in a container
+        user = str(os.geteuid())
     barrier = next((str(one) for one in reversed(Path(path).parents) if not os.access(one, os.X_OK)), "")
     cure = f"{user} enter {barrier}" if barrier else f"{user} {verb} it"
     who, hint = "larkdrop", f"Let {cure}; every rescan tries again."

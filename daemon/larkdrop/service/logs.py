@@ -16,8 +16,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from larkdrop.service.systemd import PRIORITIES, to_journal
 from larkdrop.service.texts import printable
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
 
 def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     """Log from ``level`` on to standard error; ``auto`` is ``console`` on a terminal and ``json`` elsewhere."""
@@ -35,13 +33,12 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
         processors += [_with_priority]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     # watchdog's and urllib3's own words: what matters of them is said by larkdrop.
     logging.getLogger().addHandler(logging.NullHandler())
-    logging.raiseExceptions = False
 
 
 def _with_priority(_logger: WrappedLogger, method: str, line: EventDict) -> str:
@@ -50,7 +47,7 @@ def _with_priority(_logger: WrappedLogger, method: str, line: EventDict) -> str:
 
 def _tidy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The event's name first, and nothing empty."""
-    return {"event": event.pop("event")} | {name: value for name, value in event.items() if value is not None}
+    return {"event": event.pop("event")} | {name: value for name, value in event.items() if value not in (None, "")}
 
 
 def _brief(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

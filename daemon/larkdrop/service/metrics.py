@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from larkdrop import __version__
 from larkdrop.config.settings import Settings
@@ -54,33 +51,22 @@ NAMES = {
     "larkdrop_trouble": "How many things of a kind can't be written, moved, deleted, read, listed or found now.",
 }
 EVENTS = ("uploaded", "reused", "rejected")
-FAULTS = (PictureFault, MomentFault, Throttled, CallFault, SetupFault)
-RESULTS = ("ok", *(fault.kind for fault in FAULTS))
+RESULTS = ("ok", *(fault.kind for fault in (PictureFault, MomentFault, Throttled, CallFault, SetupFault)))
 HOLDS = ("setup", "quota", "call", "outage", "pause")
 LANES = ("fresh", "backlog", "backoff", "in_hand", "settling")
 # By the names that they have in the log.
 WRITTEN = {"key_cache": "key cache", "result_log": "result log", "sidecar": "sidecar", "picture": "picture"}
 
 
-def registry(settings: Settings, live: Parts) -> CollectorRegistry:
-    """Everything that is served of one running larkdrop."""
-    made = CollectorRegistry()
-    made.register(_Metrics(settings, live))
-    return made
-
-
-class _Metrics(Collector):
-    """Asks the parts anew for each scrape."""
+class Metrics:
+    """Everything that is served of one running larkdrop: asks its parts anew for each scrape."""
 
     def __init__(self, settings: Settings, live: Parts) -> None:
         self._settings = settings
         self._live = live
 
-    def describe(self) -> Iterator[Metric]:
-        """Nothing that would have to be computed before the daemon runs."""
-        return iter(())
-
     def collect(self) -> Iterator[Metric]:
+        """As the encoders of prometheus_client ask."""
         yield _gauge("larkdrop_build_info", ("version", "python"), {(__version__, platform.python_version()): 1})
         yield _gauge("larkdrop_healthy", (), {(): not needs(self._settings, self._live)})
         yield from self._outcomes()
@@ -132,7 +118,7 @@ class _Metrics(Collector):
         yield _gauge("larkdrop_rate_limit", ("window",), {(name,): limit for name, (_, limit) in rate.items()})
         age = self._live.client.token_age
         yield _gauge("larkdrop_token_age_seconds", (), {} if age is None else {(): age})
-        with suppress(NotAvailable, OSError, sqlite3.Error), Index(self._settings.key_cache) as index:
+        with suppress(NotAvailable), Index(self._settings.key_cache) as index:
             calls = index.uploads_since(f"{datetime.now().astimezone():%Y-%m}-01")
             yield _gauge("larkdrop_month_calls", (), {(): calls})
         yield _gauge("larkdrop_month_calls_limit", (), {(): lark.calls_per_month} if lark.calls_per_month else {})

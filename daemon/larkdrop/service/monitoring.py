@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from larkdrop.config.settings import Settings
 from larkdrop.config.validate import host_and_port
 from larkdrop.pipeline.log_once import LogOnce
-from larkdrop.service.metrics import registry
+from larkdrop.service.metrics import Metrics
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import needs
 from larkdrop.service.texts import printable
@@ -42,7 +42,7 @@ class Monitoring:
         self._settings = settings
         self._live = live
         self._is_ready = is_ready
-        self._registry = registry(settings, live)
+        self._metrics = Metrics(settings, live)
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
         self._server: _Server | None = None
@@ -87,7 +87,7 @@ class Monitoring:
         match path.partition("?")[0]:
             case "/metrics":
                 encode, kind = choose_encoder(accept)
-                return 200, kind, encode(self._registry)
+                return 200, kind, encode(self._metrics)
             case "/healthz":
                 wanted = needs(self._settings, self._live)
                 return _say(503, printable(wanted[0])) if wanted else _say(200, "All is well.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.service.parts import Parts
-from larkdrop.service.status import needs_person
+from larkdrop.service.status import is_gone, needs_person
 
 # How far an outcome came, by the step that could not be taken.
 NOT_RECORDED = {
@@ -32,7 +31,7 @@ def is_finished(live: Parts) -> bool:
 def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
     """What is not done, as the fields of a log line each."""
     for watch in settings.watch:
-        if not os.path.isdir(watch.path):
+        if is_gone(watch):
             yield {"path": str(watch.path), "reason": "there is no such folder", "hint": "Create it."}
     for path in live.rescan.unreadable:
         yield {"path": path, "reason": "the folder can't be listed", "hint": "Let larkdrop's user read it."}

@@ -46,8 +46,8 @@ def _retry(path: str, settings: Settings, live: Parts | None) -> Answer:
             record = None
             with suppress(sidecar.Foreign):
                 record = sidecar.read(folder, name)
-            if proven and record and record.status == "uploaded":
-                return Answer(path, "uploaded", "It is already uploaded.", image_key=record.image_key)
+            if proven and proven.status == "uploaded":
+                return Answer(path, "uploaded", "It is already uploaded.", image_key=proven.image_key)
             if live:  # that the worker can read it, too
                 os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
             was_rejected = record is not None and record.status == "rejected"
