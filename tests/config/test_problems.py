@@ -58,6 +58,14 @@ backoff_max = 1
         assert expected in said
 
 
+def test_what_does_not_fit_together_is_named_wherever_it_comes_from(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one of the two is a variable, and the other the default."""
+    monkeypatch.setenv("LARKDROP_UPLOAD__BACKOFF_INITIAL", "500")
+    assert "upload.backoff_max = 300.0: must be at least backoff_initial" in problems(write(GOOD))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -304,24 +304,27 @@ def test_files_of_others_are_left_alone(lark: Sandbox, make_daemon: Callable[...
     daemon = make_daemon()
     target = daemon.home / "target"
     target.write_text("precious")
-    foreign = {"a.png.lark.json": '{"mine": true}', "b.png.lark.json": "some words", "c.png.json": "{}"}
+    foreign = {
+        "a.png.lark.json": '{"mine": true}', "b.png.lark.json": "some words", "c.png.json": "{}",
+        "g.png.lark.json": "[" * 60_000, "h.png.lark.json": '{"schema": 1, "status": []}',
+    }  # fmt: skip
     for name, text in foreign.items():
         (daemon.inbox / name).write_text(text)
     (daemon.inbox / "d.png.lark.json").symlink_to(target)
     (daemon.inbox / "e.png.lark.json").mkdir()
     with daemon:
-        for n, name in enumerate("abcde"):
+        for n, name in enumerate("abcdegh"):
             daemon.drop(f"{name}.png", picture(n))
-        wait_until(lambda: len(daemon.results()) == 5 + 1)  # c.png.json is no picture
+        wait_until(lambda: len(daemon.results()) == 7 + 1)  # c.png.json is no picture
         daemon.signal(signal.SIGHUP)
         assert wait_for_sidecar(daemon.drop("f.png", picture(9)))
         assert daemon.stop() == 0
     assert target.read_text() == "precious"
     assert {name: (daemon.inbox / name).read_text() for name in foreign} == foreign
     assert (daemon.inbox / "d.png.lark.json").is_symlink()
-    assert len(daemon.events("sidecar_name_taken")) == 4
-    assert len(daemon.results()) == 7
-    assert len(lark.uploads) == 6
+    assert len(daemon.events("sidecar_name_taken")) == 6
+    assert len(daemon.results()) == 9
+    assert len(lark.uploads) == 8
 
 
 @needs_root

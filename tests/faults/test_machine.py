@@ -97,6 +97,22 @@ def test_an_unreadable_file(lark: Sandbox, make_daemon: Callable[..., Daemon]) -
     assert len(lark.uploads) == 3
 
 
+@needs_setpriv
+def test_a_folder_that_becomes_readable_is_watched(make_daemon: Callable[..., Daemon]) -> None:
+    """At once, with what is in it: neither a rescan nor a restart is needed."""
+    daemon = make_daemon(upload={"rescan_seconds": 3600})
+    album = daemon.inbox / "album"
+    album.mkdir(mode=0o700)
+    os.chown(album, NOBODY, NOBODY)
+    early = daemon.drop("album/early.png", picture(1))
+    daemon.prefix = POWERLESS
+    with daemon:
+        wait_until(lambda: daemon.events("cannot_list"))
+        os.chown(album, 0, 0)
+        assert wait_for_sidecar(early)["status"] == "uploaded"
+        assert wait_for_sidecar(daemon.drop("album/late.png", picture(2)))["status"] == "uploaded"
+
+
 def status(daemon: Daemon) -> dict[str, Any]:
     """What ``larkdrop status`` says."""
     done = subprocess.run(daemon.command("status", "--json"), capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ import pytest
 
 from larkdrop.folder import picture
 from larkdrop.folder.picture import Changed, NotAFile
+from tests.helpers import picture as picture_of
 
 
 @pytest.fixture
@@ -37,6 +38,14 @@ def test_too_much_is_hashed_but_not_kept(folder: int, tmp_path: Path) -> None:
     read = picture.read(folder, "a", 1000)
     assert read.content == b""
     assert read.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_what_is_too_large_is_told_by_how_it_begins(folder: int, tmp_path: Path) -> None:
+    """And not by what stands somewhere in it."""
+    begins, holds = picture_of(1, "JPEG") + bytes(3_000_000), bytes(2**20) + picture_of(1, "JPEG") + bytes(2**20)
+    for content, form in ((begins, "JPEG"), (holds, None)):
+        (tmp_path / "a").write_bytes(content)
+        assert picture.read(folder, "a", 1000).shape.format == form
 
 
 def test_links_and_fifos_and_nothing(folder: int, tmp_path: Path) -> None:

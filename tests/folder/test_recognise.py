@@ -32,6 +32,11 @@ def test_format_and_size_agree_with_pillow(form: str, size: tuple[int, int]) -> 
     assert found.end is (End.WHOLE if form in MARKED else End.LIKELY)
 
 
+def test_a_pointer_past_all_bytes_is_a_picture_that_is_cut() -> None:
+    """A BigTIFF's directory may be said to lie anywhere below 2^64."""
+    assert recognise(b"II+\0\x08\0\0\0" + b"\xff" * 8 + bytes(50)) == Shape("TIFF", end=End.CUT)
+
+
 VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "progressive jpeg": ("JPEG", "RGB", {"progressive": True}),
     "cmyk jpeg": ("JPEG", "CMYK", {}),

@@ -30,6 +30,13 @@ def test_only_what_two_stats_do_not_prove_is_found(tmp_path: Path) -> None:
     assert found(watch) == ["changed.png", "chmodded.png", "new.png"]
 
 
+def test_only_files_are_sidecars(tmp_path: Path) -> None:
+    """A folder of such a name holds pictures as any other."""
+    (tmp_path / "album.lark.json").mkdir()
+    (tmp_path / "album.lark.json" / "new.png").touch()
+    assert found(Watch(path=tmp_path)) == ["album.lark.json/new.png"]
+
+
 def test_memory_does_not_grow_with_the_folder(tmp_path: Path) -> None:
     """A folder of many entries is streamed."""
     watch = Watch(path=tmp_path)

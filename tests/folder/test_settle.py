@@ -31,6 +31,18 @@ def test_what_an_event_told_is_not_forgotten_for_a_scan(tmp_path: Path) -> None:
     assert settle.until(str(path)) != soon
 
 
+def test_scan_after_scan_does_not_put_a_file_off(tmp_path: Path) -> None:
+    """As where a folder is polled, and the clock of its server is ahead, so that its files look new."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    settle, watch = Settle(lambda _: None), Watch(path=tmp_path)
+    drop = Drop(str(path), watch, stamp=Stamp.of(os.lstat(path)), by_scan=True)
+    assert settle.park(drop, 60)
+    due = settle.until(str(path))
+    assert settle.park(drop, 60)
+    assert settle.until(str(path)) == due
+
+
 def test_the_next_file_due_is_known(tmp_path: Path) -> None:
     """As long as it is held, and while it is released."""
     released: list[float | None] = []

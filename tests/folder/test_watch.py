@@ -109,6 +109,33 @@ def test_every_way_to_drop_is_told(inbox: Path) -> None:
     assert {name for name, _ in told.calls} == {"observer_chosen", "finished", "created", "request_scan"}
 
 
+def test_a_folder_that_is_removed_and_made_again_between_two_checks(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems give the new one the same inode at once, so that it looks like the old one."""
+    monkeypatch.setattr(watch_module, "_identity", lambda watch: (1, 1) if watch.path.is_dir() else None)
+    told = Told()
+    with Watcher([Watch(path=inbox)], told) as watcher:
+        inbox.rmdir()
+        inbox.mkdir()
+
+        def is_back() -> bool:
+            watcher.check()
+            return ("folder_back", "inbox") in told.calls
+
+        wait_until(is_back, 20)
+        (inbox / "a.png").write_bytes(b"x")
+        told.wait_for("finished", "a.png")
+
+
+def test_a_folder_whose_name_ends_like_a_sidecars(inbox: Path) -> None:
+    """It is a folder as any other."""
+    told = Told()
+    with Watcher([Watch(path=inbox)], told):
+        (inbox / "album.lark.json").mkdir()
+        told.wait_for("request_scan", "album.lark.json")
+
+
 def test_a_file_that_has_no_name_is_no_drop(inbox: Path) -> None:
     """The kernel tells that it was closed, under a name made of its inode; nor is one that is gone by now."""
     told = Told()

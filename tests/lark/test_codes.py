@@ -77,6 +77,7 @@ def test_an_unknown_code_is_the_moments_but_marked() -> None:
         (10014, SetupFault, SetupFault, "app_secret"),
         (2200, MomentFault, MomentFault, "If it stays: Copy app_id"),
         (9499, CallFault, MomentFault, "calls the request malformed"),
+        (20014, TokenFault, SetupFault, "app_secret"),
     ],
 )
 def test_what_a_code_means_by_the_call_that_it_answers(

@@ -161,6 +161,18 @@ def test_a_follower_sees_whole_lines_after_the_disk_was_full(tmp_path: Path, ful
     assert [int(json.loads(one)["image_key"][4:]) for one in after if one.strip()] == list(range(3, 9))
 
 
+def test_a_log_that_was_emptied_after_the_disk_was_full(tmp_path: Path, full_after: None) -> None:
+    """As by ``truncate -s 0``, to make room: it goes on from there."""
+    path = tmp_path / "results.jsonl"
+    with ResultLog(path) as log:
+        outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1, 9)]
+        with pytest.raises(OSError, match="too large"):
+            log.append(outcomes)
+        os.truncate(path, 0)
+        log.append([("/in/9.png", "", record(9))])
+    assert numbers(path.read_bytes()) == [9]
+
+
 def test_many_outcomes_are_synced_in_parts(tmp_path: Path) -> None:
     """A power cut can damage no more than is looked at on opening."""
     outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1000)]

@@ -112,3 +112,11 @@ def test_the_command_serves_until_it_is_stopped() -> None:
             process.terminate()
         wait_until(lambda: process.poll() is not None)
         assert process.returncode == 0
+
+
+@pytest.mark.parametrize("changes", [{"nope": 1}, {"per_second": 0.5}, {"delay": []}, {"delay": True}])
+def test_faults_that_can_not_be_are_refused(lark: Sandbox, changes: dict[str, object]) -> None:
+    """With what came with them: nothing is half done."""
+    answer = requests.post(f"{lark.url}/sandbox/faults", json={"down": True, **changes}, timeout=10)
+    assert answer.status_code == 400
+    assert not lark.faults.down

@@ -19,6 +19,7 @@ from larkdrop.commands.options import absolute, config_option, json_option, prin
 from larkdrop.config.load import load
 from larkdrop.folder import sidecar
 from larkdrop.records.index import Index
+from larkdrop.records.sidecar_fields import rfc3339
 from larkdrop.service.keys import Key, Keys
 from larkdrop.service.texts import printable
 
@@ -36,10 +37,10 @@ class Moment(click.ParamType[str]):
             if ago := re.fullmatch(r"(\d+)([mhdw])", value):
                 moment = datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
             else:
-                moment = datetime.fromisoformat(value).astimezone(UTC)
+                moment = datetime.fromisoformat(value).astimezone()
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is not a moment; write 2026-11-23, 2026-11-23T10:00, 90m, 2h or 7d.", param, ctx)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return rfc3339(moment)
 
 
 @click.command(epilog="Example: larkdrop keys --key-only logo.png")

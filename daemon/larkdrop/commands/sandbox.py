@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from larkdrop.sandbox.faults import Faults
-from larkdrop.sandbox.platform import APP_ID, APP_SECRET, Edition
+from larkdrop.sandbox.platform import APP_ID, APP_IDS, APP_SECRET, Edition
 from larkdrop.sandbox.server import Sandbox
 
 
@@ -41,6 +41,8 @@ def command(port: int, edition: Edition, app_id: str, app_secret: str, seed: int
     While it runs, GET /sandbox tells what came, POST /sandbox/faults changes the faults by name (JSON), and POST
     /sandbox/revoke kills every token.
     """
+    if not APP_IDS.fullmatch(app_id):
+        raise click.BadParameter("must look like cli_a1b2c3.", param_hint="--app-id")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     sandbox = Sandbox(port, edition=edition, app_id=app_id, app_secret=app_secret, seed=seed)
     with ExitStack() as stack:

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
-from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ def places() -> tuple[Path, ...]:
 
 def find(named: Path | None) -> Path | None:
     """The config file: ``named``, else $LARKDROP_CONFIG, else the first of the usual places that has one."""
-    if named := named or (Path(os.environ["LARKDROP_CONFIG"]) if os.environ.get("LARKDROP_CONFIG") else None):
-        return named.absolute()
+    if given := named or os.environ.get("LARKDROP_CONFIG"):
+        return Path(given).absolute()
     here, *others = places()
     usual = others if _is_of_another_program(here) else [here, *others]
     return next((place for place in usual if _may_be_a_file(place)), None)
@@ -192,7 +191,7 @@ def _describe(place: Place, value: Any, why: str, origins: Origins, base: Path) 
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     # The variable that set this key, its table or a part of it.
     from_variables = ((key, source) for key, source in origins.items() if source.startswith(ENV_PREFIX))
-    variable = next((source for key, source in from_variables if all(map(eq, key, path))), "")
+    variable = next((source for key, source in from_variables if key[: len(path)] == path[: len(key)]), "")
     if why == "unknown key":
         key, why = _unknown(key, path, variable)
     shown = "" if variable else _shown(path, value, base)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from larkdrop.config.validate import FilePath, Listen, Seconds, Section, Token, Url, WatchedFolder, problem
 
@@ -69,7 +69,7 @@ class Lark(Section):
     @staticmethod
     def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Credentials, whole and one's own."""
-        app_id, secret, token = (_plain(data.get(key)) for key in ("app_id", *SECRETS))
+        app_id, secret, token = (str(data.get(key) or "").strip() for key in ("app_id", *SECRETS))
         if token and secret:
             yield "tenant_access_token", "set either app_secret or tenant_access_token, not both"
         for key, value in (("app_id", app_id), ("app_secret", secret)):
@@ -77,10 +77,6 @@ class Lark(Section):
                 yield key, f"is missing; {COPY}"
             if value in PLACEHOLDERS:
                 yield key, f"is the example's; {COPY}"
-
-
-def _plain(value: Any) -> str:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value or "").strip()
 
 
 class Watch(Section):
@@ -138,11 +134,12 @@ class Upload(Section):
     )
     drain_seconds: Seconds = _key(20.0, "Seconds a stop waits for uploads in flight.")
 
-    @staticmethod
-    def checks(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        first, longest = data.get("backoff_initial", 1.0), data.get("backoff_max", 300.0)
-        if isinstance(first, int | float) and isinstance(longest, int | float) and first > longest:
-            yield "backoff_max", "must be at least backoff_initial"
+    @field_validator("backoff_max")
+    @classmethod
+    def _at_least_the_first(cls, longest: float, info: ValidationInfo) -> float:
+        if longest < info.data.get("backoff_initial", 0):
+            raise problem("must be at least backoff_initial")
+        return longest
 
 
 def _default_state_dir() -> Path:

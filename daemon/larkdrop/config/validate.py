@@ -42,7 +42,7 @@ def absolute(path: Path, base: Path) -> Path:
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     try:
-        return absolute(path, (info.context or {}).get("base", Path.cwd()))
+        return absolute(path, info.context["base"] if info.context else Path.cwd())
     except RuntimeError as error:
         raise problem("~ names no user of this machine; write the whole path") from error
 
@@ -152,12 +152,10 @@ class Section(BaseModel):
         try:
             section = handler(data)
         except ValidationError as error:
-            for e in error.errors():
-                what = PydanticCustomError(e["type"], "{why}", {"why": _why(e)})
-                errors.append({"type": what, "loc": e["loc"], "input": e["input"]})
+            errors += [{"type": problem(_why(e)), "loc": e["loc"], "input": e["input"]} for e in error.errors()]
         if isinstance(data, dict) and (_signs_in(info) or not cls.checked_to_sign_in):
-            for key, why in cls.checks(data):
-                errors.append({"type": problem(why), "loc": (key,), "input": data.get(key)})
+            wrong = cls.checks(data)
+            errors += [{"type": problem(why), "loc": (key,), "input": data.get(key)} for key, why in wrong]
         if errors or section is None:
             raise ValidationError.from_exception_data("settings", errors)
         return section

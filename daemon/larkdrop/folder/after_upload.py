@@ -22,10 +22,11 @@ from larkdrop.records.durable import make_folder
 from larkdrop.records.sidecar_fields import Record
 
 
-def place_for(target: Path, name: str, record: Record, taken: Container[str] = ()) -> Path:
+def place_for(target: Path, name: str, record: Record, taken: Container[str]) -> Path:
     """Where in the folder ``target`` the image ``name`` is to go: under its name, or ``photo.1.jpg`` where it is taken.
 
-    ``taken`` are paths that others will have. Where a crash left the same image there, that is its place.
+    ``taken`` are paths that others will have. Where a crash left the same image under the last number that is
+    taken, that is its place.
     """
     try:
         there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -93,11 +94,9 @@ def _numbered(name: str, number: int) -> str:
     """``photo.jpg``, ``photo.1.jpg``, ``photo.2.jpg`` …, each at most 255 bytes."""
     if number == 0:
         return name
-    stem, dot, ending = name.rpartition(".")
-    if not dot or not stem:
-        stem, ending = name, ""
-    tail = f".{number}{dot if ending else ''}{ending}"
-    return os.fsdecode(os.fsencode(stem)[: sidecar.NAME_MAX - len(os.fsencode(tail))]) + tail
+    stem, ending = os.path.splitext(name)
+    tail = f".{number}{ending}"
+    return sidecar.cut(stem, sidecar.NAME_MAX - len(os.fsencode(tail))) + tail
 
 
 def _free_number(there: int, name: str) -> int:

@@ -17,7 +17,7 @@ CHUNK = 1024 * 1024
 
 
 class Changed(Exception):
-    """The file was written to while it was read."""
+    """The file is no longer what was read, or was to be."""
 
 
 class NotAFile(Exception):
@@ -87,15 +87,15 @@ def read(folder: int, name: str, max_bytes: int) -> Picture:
         digest = hashlib.sha256()
         content = b""
         if before.size > max_bytes:
-            shape = Shape()
+            shape = replace(recognise(os.pread(file, CHUNK, 0)), end=End.LIKELY)
             while chunk := os.read(file, CHUNK):
-                if shape.format is None:
-                    shape = replace(recognise(chunk), end=End.LIKELY)
                 digest.update(chunk)
                 if before != Stamp.of(os.fstat(file)):
                     raise Changed(name)
         else:
-            content = _read_all(file, before.size)
+            content = os.read(file, before.size + 1)  # all at once, as the kernel gives it for most file systems
+            while len(content) < before.size and (chunk := os.read(file, CHUNK)):
+                content += chunk
             digest.update(content)
             shape = recognise(content)
         sync_data(file)
@@ -132,11 +132,3 @@ def _opened(folder: int, name: str) -> Iterator[tuple[int, Stamp]]:
         yield file, Stamp.of(status)
     finally:
         os.close(file)
-
-
-def _read_all(file: int, size: int) -> bytes:
-    """The file's bytes; one read where the kernel gives all at once, as it does for regular files."""
-    content = os.read(file, size + 1)
-    while chunk := os.read(file, CHUNK) if content and len(content) < size else b"":
-        content += chunk
-    return content

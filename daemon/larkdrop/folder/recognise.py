@@ -47,7 +47,7 @@ def recognise(content: bytes) -> Shape:
         if magic(content):
             try:
                 width, height, end = reader(content)
-            except (struct.error, LookupError):
+            except (struct.error, LookupError, OverflowError):
                 return Shape(form, end=End.CUT)
             if width < 1 or height < 1:
                 return Shape(end=end)
@@ -144,9 +144,8 @@ def _webp(content: bytes) -> Measured:
     elif kind == b"VP8 " and content[23:26] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 26))
     else:
-        content[29]
-        return 0, 0, end
-    content[29]
+        width = height = 0
+    content[29]  # where the shortest header ends
     return width, height, end
 
 

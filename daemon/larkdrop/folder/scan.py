@@ -8,48 +8,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, ignored, wanted
 
 
+@dataclass(eq=False)
 class Scan:
     """Gives every file of a watched folder that two stats don't prove to be done. To be iterated once.
 
-    Costs two stats a picture and no memory. ``seen`` is the number of files and folders that were passed so far.
+    Costs two stats a picture and no memory.
     """
 
-    def __init__(
-        self,
-        watch: Watch,
-        *,
-        below: str = "",
-        sweep_before: float = 0.0,
-        changed: bool = True,
-        unreadable: Callable[[str, OSError], None],
-    ) -> None:
-        """``below``: walk only this sub-folder, of which an event told: what is in it counts as dropped, not as found.
-
-        ``sweep_before``: remove temp files that a crash left before this time (Unix seconds).
-        ``changed``: false passes over files that changed after they got their sidecar, for half the stats.
-        ``unreadable`` is told of folders that can't be listed.
-        """
-        self.seen = 0
-        self._watch = watch
-        self._below = below
-        self._sweep_before = sweep_before
-        self._changed = changed
-        self._unreadable = unreadable
+    watch: Watch
+    unreadable: Callable[[str, OSError], None]  # told of folders that can't be listed
+    below: str = ""  # walk only this sub-folder, of which an event told: what is in it counts as dropped, not as found
+    sweep_before: float = 0.0  # Unix seconds; temp files that a crash left before are removed
+    changed: bool = True  # false passes over files that changed after they got their sidecar, for half the stats
+    seen: int = field(default=0, init=False)  # files and folders that were passed so far
 
     def __iter__(self) -> Iterator[Drop]:
-        folders = [self._below or str(self._watch.path)]
+        folders = [self.below or str(self.watch.path)]
         while folders:
             path = folders.pop()
             try:
                 folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError as error:
-                self._unreadable(path, error)
+                self.unreadable(path, error)
                 continue
             try:
                 # By the open folder, names are found faster than by whole paths.
@@ -57,37 +44,37 @@ class Scan:
                     for entry in entries:
                         self.seen += 1
                         name = entry.name
-                        if sidecar.is_ours(name):
-                            self._sweep(entry, folder)
-                        elif entry.is_dir(follow_symlinks=False):
-                            if self._watch.recursive and not ignored(self._watch, name):
+                        if entry.is_dir(follow_symlinks=False):
+                            if self.watch.recursive and not ignored(self.watch, name):
                                 folders.append(f"{path}/{name}")
+                        elif sidecar.is_ours(name):
+                            self._sweep(entry, folder)
                         elif (
                             entry.is_file(follow_symlinks=False)
-                            and wanted(self._watch, name)
+                            and wanted(self.watch, name)
                             and not self._is_done(entry, folder)
                         ):
-                            yield Drop(f"{path}/{name}", self._watch, by_scan=not self._below)
+                            yield Drop(f"{path}/{name}", self.watch, by_scan=not self.below)
             except OSError as error:
-                self._unreadable(path, error)
+                self.unreadable(path, error)
             finally:
                 os.close(folder)
 
     def _sweep(self, entry: os.DirEntry[str], folder: int) -> None:
         """Remove a temp file that was left by a crash."""
-        if self._sweep_before and sidecar.is_temp(entry.name):
+        if self.sweep_before and sidecar.is_temp(entry.name):
             with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_ctime < self._sweep_before:
+                if entry.stat(follow_symlinks=False).st_ctime < self.sweep_before:
                     os.unlink(entry.name, dir_fd=folder)
 
     def _is_done(self, entry: os.DirEntry[str], folder: int) -> bool:
-        if self._watch.after_upload != "keep":
+        if self.watch.after_upload != "keep":
             return False  # it is still to be moved or deleted
         try:
             written = os.stat(sidecar.name_for(entry.name), dir_fd=folder, follow_symlinks=False)
         except OSError:
             return False
-        if not self._changed:
+        if not self.changed:
             return True
         try:
             image = entry.stat(follow_symlinks=False)

@@ -87,14 +87,14 @@ class Settle:
     def park(self, drop: Drop, seconds: float) -> bool:
         """Release ``drop`` once its file was in the state ``drop.stamp`` for ``seconds``; False without room for it.
 
-        What an event told of that state is not forgotten for what a scan finds.
+        What is known of that state is not forgotten for what a scan finds.
         """
         held = _Held(drop, time.monotonic(), seconds)
         with self._changed:
             before = self._held.get(drop.path)
             if before is None and len(self._held) >= MOST:
                 return False
-            if before and drop.by_scan and not before.drop.by_scan and before.drop.stamp == drop.stamp:
+            if before and drop.by_scan and before.drop.stamp == drop.stamp:
                 return True
             self._held[drop.path] = held
             heapq.heappush(self._queue, (held.due, drop.path))

@@ -46,10 +46,16 @@ def name_for(name: str) -> str:
     raw = os.fsencode(name)
     if len(raw) + len(SUFFIX) <= NAME_MAX:
         return name + SUFFIX
-    start = raw[: NAME_MAX - len(SUFFIX) - SHORT_HASH - 1]
-    while start and raw[len(start)] & 0xC0 == 0x80:
-        start = start[:-1]
-    return f"{os.fsdecode(start)}~{hashlib.sha256(raw).hexdigest()[:SHORT_HASH]}{SUFFIX}"
+    start = cut(name, NAME_MAX - len(SUFFIX) - SHORT_HASH - 1)
+    return f"{start}~{hashlib.sha256(raw).hexdigest()[:SHORT_HASH]}{SUFFIX}"
+
+
+def cut(name: str, size: int) -> str:
+    """As much of a name as fits into ``size`` bytes, cut between characters."""
+    raw, end = os.fsencode(name), size
+    while 0 < end < len(raw) and raw[end] & 0xC0 == 0x80:
+        end -= 1
+    return os.fsdecode(raw[:end])
 
 
 def is_ours(name: str) -> bool:
@@ -58,7 +64,7 @@ def is_ours(name: str) -> bool:
 
 
 def is_temp(name: str) -> bool:
-    """Whether a name is that of a sidecar being written, or left over from a crash."""
+    """Whether a name is that of a sidecar or picture being written, or left over from a crash."""
     return name.startswith(TEMP_PREFIX) and name.endswith(TEMP_SUFFIX)
 
 
@@ -107,7 +113,7 @@ def read(folder: int, name: str) -> Record | None:
         os.close(file)
     try:
         record = Record.from_fields(json.loads(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if record is None and not (text.startswith(OPENING) or OPENING.startswith(text)):
         raise Foreign(place)
@@ -221,12 +227,9 @@ def temp_for(place: str) -> str:
 def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
     """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed."""
     temp = temp_for(place)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return temp, os.open(temp, flags, mode, dir_fd=folder)
-    except FileExistsError:
+    with suppress(FileNotFoundError):
         os.unlink(temp, dir_fd=folder)
-        return temp, os.open(temp, flags, mode, dir_fd=folder)
+    return temp, os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
 
 
 def check_written(folder: int, name: str, image: Stamp) -> bool:
@@ -245,14 +248,11 @@ def check_written(folder: int, name: str, image: Stamp) -> bool:
 
 
 def confirm(folder: int, name: str, record: Record) -> None:
-    """Renew the proof by two stats after the image's content was found to be the same."""
-    with suppress(OSError):
-        os.utime(name_for(name), ns=(record.mtime_ns, record.mtime_ns), dir_fd=folder, follow_symlinks=False)
+    """Renew the proof by two stats after the image's content was found to be the same. Raises OSError."""
+    os.utime(name_for(name), ns=(record.mtime_ns, record.mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
-def remove(folder: int, name: str) -> bool:
-    """Remove the sidecar of the image ``name``; False where there is none. Raises Foreign."""
-    if read(folder, name) is None:
-        return False
-    os.unlink(name_for(name), dir_fd=folder)
-    return True
+def remove(folder: int, name: str) -> None:
+    """Remove the sidecar of the image ``name``, where there is a whole one. Raises Foreign, OSError."""
+    if read(folder, name):
+        os.unlink(name_for(name), dir_fd=folder)

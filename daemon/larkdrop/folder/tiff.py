@@ -32,7 +32,7 @@ def is_raw(content: bytes) -> bool:
     try:
         first = _directory(content)
         directories = [first, *(_directory(content, at) for at in first.get(SUB_DIRECTORIES, ())[:8])]
-    except (struct.error, IndexError):
+    except (struct.error, OverflowError):
         return False
     return DNG_VERSION in first or any(SENSOR & set(values.get(PHOTOMETRIC, ())) for values in directories)
 
@@ -40,7 +40,7 @@ def is_raw(content: bytes) -> bool:
 def measure(content: bytes) -> tuple[int, int, int]:
     """Width and height by the first directory, and how many bytes its strips or tiles need. BigTIFF too.
 
-    Raises IndexError or struct.error where the directory is cut.
+    Raises struct.error or OverflowError where the directory is cut.
     """
     values = _directory(content)
     starts = values.get(STRIPS) or values.get(TILES) or ()

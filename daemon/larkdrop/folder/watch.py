@@ -167,7 +167,7 @@ class Watcher:
         """Notice folders that were removed, renamed, unmounted or mounted over, and watch again what can be watched."""
         for watch, root in self._roots.items():
             identity = _identity(watch)
-            if identity == root.identity:
+            if identity == root.identity and not self._has_ended(root):
                 continue
             if root.identity:
                 self._unschedule(root)
@@ -179,6 +179,15 @@ class Watcher:
         limited = any(root.limited for root in self._roots.values()) or self._count_refused() > self._refused
         if limited and time.monotonic() >= self._retry_at:
             self._watch_anew()
+        if self._reader and any(os.access(folder, os.R_OK) for folder in self._reader.unreadable):
+            self._watch_anew()
+            for watch in self._roots:
+                self._listener.request_scan(watch)
+
+    def _has_ended(self, root: _Root) -> bool:
+        """Whether the watch ended with its folder, where another folder has got the same inode."""
+        emitters = self._observer.emitters if self._observer else ()
+        return any(emitter.watch == root.scheduled and not emitter.is_alive() for emitter in emitters)
 
     def _start_observer(self) -> None:
         """Leave ``_observer`` None where the limit of inotify instances is reached."""
@@ -247,6 +256,8 @@ class Watcher:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         if self._observer is None:
             self._start_observer()
+        if self._reader:
+            self._reader.unreadable.clear()
         for watch, root in self._roots.items():
             if root.by_events and root.identity:
                 self._unschedule(root)

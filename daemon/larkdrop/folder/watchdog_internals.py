@@ -2,7 +2,8 @@
 
 Needed, and not to be had publicly in watchdog 7.1 (the range is pinned in pyproject.toml):
 
-- An overflow of the kernel's queue is only logged, and a sub-folder beyond the limit of watches is passed over.
+- An overflow of the kernel's queue is not told to handlers. A sub-folder beyond the limit of watches is passed over,
+  and so is a folder that can't be listed.
 - After IN_MOVED_FROM, which is part of the mask of every filter that has IN_MOVED_TO, all later events wait for 0.5 s.
 - Each of larkdrop's own files, and each close of a file without a name, would pass through three threads before a
   handler could ignore it.
@@ -52,16 +53,18 @@ warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
 class InotifyReader(InotifyFD):
     """The thread that reads inotify's events. Raises OSError where the limit of inotify instances is reached.
 
-    ``refused`` counts how often the kernel would not watch a folder, since its limit was reached.
+    ``refused`` counts how often the kernel would not watch a folder, since its limit was reached; ``unreadable`` are
+    those that it would not watch, since larkdrop's user may not list them.
     """
 
     def __init__(self, overflowed: Callable[[], None]) -> None:
         super().__init__()
         self.name = "inotify"
         self.refused = 0
+        self.unreadable: set[bytes] = set()
         self._overflowed = overflowed
         self._handled = 0
-        self._file = self._inotify_fd
+        self._file = self._inotify_fd  # here, so that a watchdog without it is noticed at once
 
     def observer(self) -> BaseObserver:
         """An observer of what is read here; to be stopped before this is."""
@@ -75,7 +78,7 @@ class InotifyReader(InotifyFD):
 
     def handle_event(self, event: InotifyEvent) -> None:
         self._handled += 1
-        if sidecar.is_ours(os.fsdecode(event.name)):
+        if sidecar.is_ours(os.fsdecode(event.name)) and not event.is_directory:
             return
         if event.is_moved_to and not event.is_directory:
             event = InotifyEvent(event.wd, CLOSED, 0, event.name)  # no less finished than one that was closed
@@ -85,7 +88,10 @@ class InotifyReader(InotifyFD):
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
         try:
-            return super().add_callback(path, Mask(mask & ~UNWANTED | WITHOUT_NAMELESS), callback, id_)
+            descriptor = super().add_callback(path, Mask(mask & ~UNWANTED | WITHOUT_NAMELESS), callback, id_)
         except OSError as error:
             self.refused += error.errno == errno.ENOSPC
             raise
+        if descriptor < 0:
+            self.unreadable.add(path)
+        return descriptor

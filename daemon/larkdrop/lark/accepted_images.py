@@ -36,7 +36,7 @@ def check(size: int, image_format: str | None, width: int | None, height: int | 
         raise codes.refuse(codes.UNKNOWN_FORMAT, f"this is not a supported image format{named}")
     side = max_side(image_format, image_type)
     if width > side or height > side:
-        what = "avatars" if image_type == "avatar" else image_format
+        what = "avatars" if side == MAX_SIDE["avatar"] else image_format
         raise codes.refuse(
             codes.TOO_MANY_PIXELS, f"the picture has {width} × {height} pixels; Lark takes {what} up to {side} × {side}"
         )

@@ -116,7 +116,7 @@ class Client:
         body = Body(image, image_type)
         headers = {"Authorization": f"Bearer {token.value}", "Content-Type": body.content_type}
         try:
-            answer, log_id = self._post(UPLOAD_PATHS[self._settings.api], body, headers, api=self._settings.api)
+            answer, log_id = self._post(body, headers, api=self._settings.api)
         except TokenFault:
             if not self._fixed:
                 token.renew_at = token.ends_at = -math.inf  # so the next call fetches another
@@ -153,22 +153,23 @@ class Client:
         secret = self._settings.app_secret.get_secret_value()
         body = json.dumps({"app_id": self._settings.app_id, "app_secret": secret}).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        answer, log_id = self._post(TOKEN_PATH, body, headers, api=None)
+        answer, log_id = self._post(body, headers, api=None)
         value, lifetime = answer.get("tenant_access_token"), answer.get("expire")
         if not isinstance(value, str) or not FIT_FOR_HEADER(value) or not isinstance(lifetime, int | float):
             raise MomentFault("Lark's answer holds no tenant_access_token", log_id=log_id)
         return Token(value, asked + lifetime - min(RENEW_AHEAD, lifetime / 2), asked + lifetime, asked)
 
-    def _post(
-        self, path: str, body: Body | bytes, headers: dict[str, str], *, api: Api | None
-    ) -> tuple[dict[str, Any], str]:
-        """One call: the JSON object of an answer with code 0, and its log id. Raises every other answer as a fault."""
+    def _post(self, body: Body | bytes, headers: dict[str, str], *, api: Api | None) -> tuple[dict[str, Any], str]:
+        """One call, for a token where ``api`` is None: the JSON object of an answer with code 0, and its log id.
+
+        Raises every other answer as a fault.
+        """
         self.contact.called()
-        answered = self._transport.call("POST", path, body, headers)
+        answered = self._transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
             answer = _object(json.loads(answered.text))
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = {}
         error = _object(answer.get("error"))
         log_id = _log_id(answered.headers.get("X-Tt-Logid"), answered.headers.get("X-Request-Id"),

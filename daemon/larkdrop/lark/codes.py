@@ -128,11 +128,12 @@ def fault(
         unknown.unknown = True
         return unknown
     if row.kind is Throttled:
-        return throttled(retry_after, said, code, log_id)
+        return _throttled(retry_after, said, code, log_id)
     if row.kind is ApiOffline:
         return _not_served(said, api, code, log_id)
-    # A malformed call for a token says nothing about any picture.
-    kind = MomentFault if row.kind is CallFault and api is None else row.kind
+    kind = row.kind
+    if api is None:  # a call for a token says nothing of a picture, and has no token that could be renewed
+        kind = {CallFault: MomentFault, TokenFault: SetupFault}.get(kind, kind)
     hint = row.hint
     if hint is _SCOPE:
         link = _LINK.search(message)
@@ -152,7 +153,7 @@ def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: floa
     """
     said = f"the answer is no JSON of Lark's (HTTP {status})"
     if status == 429:
-        return throttled(retry_after, said, None, log_id)
+        return _throttled(retry_after, said, None, log_id)
     if status == 413:
         hint = "Raise the body limit of the proxy between this machine and Lark to 11 MB."
         return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
@@ -170,7 +171,7 @@ def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> Ap
     return ApiOffline(said, hint=hint, code=code, log_id=log_id)
 
 
-def throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
+def _throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
     """A throttle of ``retry_after`` seconds, None where the platform did not say."""
     fault = Throttled(message, code=code, log_id=log_id)
     fault.retry_after = throttling.WAIT if retry_after is None else retry_after

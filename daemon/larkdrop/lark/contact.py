@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 # Seconds for which no call was answered, while pictures wait, that count as an outage.
@@ -12,7 +11,7 @@ OUTAGE_SECONDS = 300.0
 class Contact:
     """Remembers since when no call was answered; a refusal with a code is an answer. Thread-safe."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._since: float | None = None
 

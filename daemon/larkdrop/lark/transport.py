@@ -71,7 +71,6 @@ class Reached:
 
     seconds: float  # until the answer
     clock_ahead: float | None  # seconds by which this machine's clock is ahead; None where the host doesn't tell
-    proxy: str  # ``host:port``, empty where there is none
 
 
 class Transport:
@@ -96,7 +95,7 @@ class Transport:
             ahead = time.time() - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
         except ValueError:
             ahead = None
-        return Reached(seconds, ahead, self.proxy)
+        return Reached(seconds, ahead)
 
     def deadline(self, size: int) -> float:
         """Seconds after which a call that sends ``size`` bytes is ended."""

@@ -128,4 +128,6 @@ def _cure(error: OSError | sqlite3.Error, place: str) -> str:
 
 def _number(error: OSError | sqlite3.Error) -> int:
     """The errno, 0 where SQLite did not say enough."""
-    return (error.errno or 0) if isinstance(error, OSError) else SQLITE_ERRORS.get(error.sqlite_errorname, 0)
+    if isinstance(error, OSError):
+        return error.errno or 0
+    return SQLITE_ERRORS.get(getattr(error, "sqlite_errorname", ""), 0)

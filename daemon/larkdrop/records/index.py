@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from larkdrop.errors import NotAvailable
+from larkdrop.records.sidecar_fields import rfc3339
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class File:
 
     @property
     def where(self) -> str:
-        """The path at which the image was left."""
+        """The path at which the image was left, or was before it was deleted."""
         return self.place or self.path
 
 
@@ -64,8 +65,9 @@ class Index:
             raise NotAvailable(f"{self._path} can't be read: {error}", hint="Check the disk.") from error
 
     def _open(self) -> sqlite3.Connection | None:
-        if not os.path.lexists(self._path):
-            os.listdir(self._path.parent) if self._path.parent.exists() else None
+        try:
+            os.lstat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             return self._connect("mode=ro")
@@ -123,16 +125,14 @@ class Index:
         few = at or below or status == "rejected"  # which an index finds sooner than the one that is in order
         return self._files(f"WHERE {' AND '.join(where)} ORDER BY {'+' if few else ''}at", *values)
 
-    def same_content(self, file: File, most: int = 10) -> list[str]:
-        """Where else the same content is, ``most`` paths at most."""
-        others = self._files(f"WHERE sha256 = ? AND {LATEST}", file.sha256)
-        return list(dict.fromkeys(other.where for other in others if other.where != file.where))[:most]
+    def same_content(self, file: File) -> list[str]:
+        """Where else the same content is, ten paths at most."""
+        others = self._files(f"WHERE sha256 = ? AND place IS NOT x'' AND {LATEST}", file.sha256)
+        return list(dict.fromkeys(other.where for other in others if other.where != file.where))[:10]
 
-    def outcomes_since(self, *moments: datetime) -> list[int]:
-        """How many files came to an outcome since each of these moments."""
-        texts = [moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in moments]
-        counts = ", ".join(["(SELECT count(*) FROM outcomes WHERE at >= ?)"] * len(texts))
-        return list(next(self._rows(f"SELECT {counts}", *texts), [0] * len(texts)))
+    def outcomes_since(self, moment: datetime) -> int:
+        """How many outcomes came since a moment."""
+        return int(next(self._rows("SELECT count(*) FROM outcomes WHERE at >= ?", rfc3339(moment)), (0,))[0])
 
     def uploads_since(self, day: str) -> int:
         """Calls that brought a key, from the ``day`` (``2026-11-23``, local) on."""

@@ -18,7 +18,7 @@ from typing import Self
 
 import structlog
 
-from larkdrop.records.durable import make_folder, sync_folder
+from larkdrop.records.durable import make_folder, still_named, sync_folder
 from larkdrop.records.sidecar_fields import Record, now
 
 # Bytes written before they are synced: no more of the log's end can be damaged by a power cut.
@@ -85,12 +85,7 @@ class ResultLog:
 
     def _follow(self) -> None:
         """Open the file anew where a rotation has put another, or none, in its place."""
-        try:
-            named = os.stat(self.path)
-        except FileNotFoundError:
-            named = None
-        mine = os.fstat(self._file)
-        if named is None or (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino):
+        if not still_named(self.path, os.fstat(self._file)):
             fresh = self._open()
             os.close(self._file)
             self._file, self._sound = fresh, None
@@ -98,9 +93,10 @@ class ResultLog:
     def _repair(self, file: int, sound: int | None = None) -> None:
         """Leave nothing but whole lines at the log's end, and none that begins at ``sound`` or later."""
         size = os.fstat(file).st_size
-        start = max(0, min(size, size if sound is None else sound) - CHECKED)
+        sound = size if sound is None else min(sound, size)  # somebody may have emptied the log meanwhile
+        start = max(0, sound - CHECKED)
         found = os.pread(file, size - start, start)
-        right = whole_lines(found, start, None if sound is None else sound - start)
+        right = whole_lines(found, start, sound - start)
         if right == found:
             return
         # Whole blocks are compared, since that is fast; those before the damage are not written again.
@@ -175,7 +171,7 @@ def _objects(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
 def _is_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

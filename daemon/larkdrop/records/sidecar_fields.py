@@ -59,11 +59,11 @@ class Record:
 
     @classmethod
     def from_fields(cls, made: Any) -> Self | None:
-        """The record of a JSON object, or None where it isn't one of ours, whole and with the right types."""
+        """The record of a JSON object, or None where it isn't one of ours, or lacks what is read of it."""
         if not isinstance(made, dict) or made.get("schema") != SCHEMA:
             return None
         status = made.get("status")
-        if status not in {"uploaded", "rejected"}:
+        if status not in ("uploaded", "rejected"):
             return None
         error = made.get("error", {}) if status == "rejected" else {}
         try:
@@ -78,12 +78,20 @@ class Record:
             )
         except (KeyError, AttributeError):
             return None
-        texts = (record.file, record.sha256, record.at, record.image_key, record.log_id, record.error_message)
+        texts = (
+            record.file, record.sha256, record.at, record.image_key, record.log_id, record.error_message,
+            record.error_hint,
+        )  # fmt: skip
         numbers = (record.size, record.mtime_ns, record.attempts)
         whole = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)
         return record if whole else None
 
 
 def now() -> str:
-    """This moment as RFC 3339 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """This moment, as ``rfc3339``."""
+    return rfc3339(datetime.now(UTC))
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment as RFC 3339 in UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

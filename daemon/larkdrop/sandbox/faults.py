@@ -39,11 +39,14 @@ class Faults:
     per_minute: int = _option("uploads a minute before calls are throttled", default=1000)
 
     def set(self, changes: dict[str, Any]) -> None:
-        """Change some by name. Raises ValueError for an unknown name or a wrong type."""
-        known = vars(self)
+        """Change some by name, or none. Raises ValueError, TypeError for an unknown name or a value that can't be."""
+        known, made = vars(self), {}
         for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"{name} is not a fault; the faults are {', '.join(known)}")
             if isinstance(known[name], bool) != isinstance(value, bool):
                 raise ValueError(f"{name} must be {'true or false' if isinstance(known[name], bool) else 'a number'}")
-            setattr(self, name, type(known[name])(value))
+            made[name] = type(known[name])(value)
+            if name in {"per_second", "per_minute"} and made[name] < 1:
+                raise ValueError(f"{name} must be at least 1")
+        known.update(made)

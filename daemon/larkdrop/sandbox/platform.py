@@ -20,7 +20,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from larkdrop.lark import accepted_images
 from larkdrop.sandbox.faults import Faults
@@ -167,7 +167,7 @@ class Platform:
             raise Refusal(234006, "The file size exceed the max value.")
         try:
             form, size = self._recognise(image)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, struct.error):
+        except (OSError, ValueError, struct.error):
             raise Refusal(234011, "Can't regonnize the image format.") from None
         if max(size) > accepted_images.max_side(form, image_type):
             raise Refusal(234039, "Image resolution exceeds limit.")

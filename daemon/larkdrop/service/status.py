@@ -29,8 +29,7 @@ def status(settings: Settings, index: Index, live: Parts | None) -> dict[str, An
     """Everything that is shown, as JSON. Without a daemon, what waits is what has no sidecar."""
     rejected = list(rejected_files(index))
     last = rejected[-1] if rejected else None
-    today, minutes = datetime.now().astimezone(), (1, 5, 15)
-    finished = index.outcomes_since(*(today - timedelta(minutes=span) for span in minutes))
+    today = datetime.now().astimezone()
     shown = (_live_facts(live) if live else NOT_RUNNING) | {
         "folders": _folders(settings, index, rejected, live),
         "calls": {
@@ -38,7 +37,7 @@ def status(settings: Settings, index: Index, live: Parts | None) -> dict[str, An
             "month": index.uploads_since(f"{today:%Y-%m}-01"),
             "quota": settings.lark.calls_per_month or None,
         },
-        "finished": {f"{span}_min": count for span, count in zip(minutes, finished, strict=True)},
+        "finished": {f"{n}_min": index.outcomes_since(today - timedelta(minutes=n)) for n in (1, 5, 15)},
         "last_rejected": {"path": last.path, "at": last.at, "reason": last.error} if last else None,
     }
     shown["needs"] = list(_needs(shown))
