@@ -166,8 +166,9 @@ def test_a_log_that_was_emptied_after_the_disk_was_full(tmp_path: Path, full_aft
     path = tmp_path / "results.jsonl"
     with ResultLog(path) as log:
         outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1, 9)]
+        log.append(outcomes[:2])
         with pytest.raises(OSError, match="too large"):
-            log.append(outcomes)
+            log.append(outcomes[2:])
         os.truncate(path, 0)
         log.append([("/in/9.png", "", record(9))])
     assert numbers(path.read_bytes()) == [9]
