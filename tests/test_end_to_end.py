@@ -157,6 +157,8 @@ def test_an_avatar_has_a_limit_of_its_own(lark: Sandbox, make_daemon: Callable[.
         face.write_bytes(content)
         error = wait_for_sidecar(face)["error"]
         assert (error["code"], "avatars up to 4096 × 4096" in error["message"]) == (234039, True)
+        face.with_name("me.gif").write_bytes(picture(1, "GIF", (2001, 1)))
+        assert "Lark takes GIF up to 2000 × 2000" in wait_for_sidecar(face.with_name("me.gif"))["error"]["message"]
         assert lark.calls["upload"] == 0
         assert wait_for_sidecar(daemon.drop("me.png", content))["status"] == "uploaded"
 

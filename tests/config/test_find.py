@@ -61,3 +61,14 @@ def test_every_error_says_which_file_was_read(
         said = done.stdout + done.stderr
         assert str(file) in said
         assert expected in said
+
+
+def test_an_absolute_path_is_read_from_a_folder_that_is_gone(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a shell that stands in a folder that was removed."""
+    file = write(GOOD)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load(file).watch[0].path == tmp_path / "inbox"

@@ -39,7 +39,9 @@ def test_what_became_of_moved_and_deleted_pictures(make_daemon: MakeDaemon, tmp_
     daemon = make_daemon(watch=watch)
     (kept / "a.png").write_bytes(picture(1))
     (gone / "b.png").write_bytes(picture(2))
+    (kept / "as b.png").write_bytes(picture(2))
     assert daemon.once().returncode == 0
+    assert explained(daemon, kept / "as b.png")["same_as"] == [], "a deleted picture is nowhere"
     moved = tmp_path / "done" / "a.png"
     assert f"It was moved to {moved}" in explained(daemon, kept / "a.png")["says"]
     assert "It was deleted" in explained(daemon, gone / "b.png")["says"]
@@ -48,7 +50,7 @@ def test_what_became_of_moved_and_deleted_pictures(make_daemon: MakeDaemon, tmp_
     assert explained(daemon, gone / "b.png")["image_key"] == say(daemon, "keys", "--key-only", "b.png").strip()
     say(daemon, "gallery", "--output", str(tmp_path / "gallery.html"))
     page = (tmp_path / "gallery.html").read_text()
-    assert page.count("data:image/webp;base64,") == 1
+    assert page.count("data:image/webp;base64,") == 2
 
 
 def test_pictures_moved_under_one_name_stay_findable(moved: tuple[Daemon, list[str]], tmp_path: Path) -> None:

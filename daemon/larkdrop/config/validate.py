@@ -37,12 +37,12 @@ def absolute(path: Path, base: Path) -> Path:
 
     Raises RuntimeError where ``~`` names nobody.
     """
-    return Path(os.path.normpath(base / path.expanduser()))
+    return Path(os.path.abspath(base / path.expanduser()))
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
     try:
-        return absolute(path, info.context["base"] if info.context else Path.cwd())
+        return absolute(path, info.context["base"] if info.context else Path())
     except RuntimeError as error:
         raise problem("~ names no user of this machine; write the whole path") from error
 
