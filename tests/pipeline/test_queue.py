@@ -157,6 +157,30 @@ def test_what_has_no_room_is_found_by_a_rescan(
     assert not rescan.idle, "a rescan is asked for"
 
 
+def test_a_scan_that_waits_for_room_is_not_stuck(
+    queue: DropQueue, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until half of the backlog is done, which takes minutes under the rate limit, it has nothing to do."""
+    monkeypatch.setattr(queue_module, "MOST", 6)
+    for number in range(9):
+        (watch.path / str(number)).write_bytes(b"old")
+    rescan = Rescan((watch,), queue, 3600)
+    rescan.request(watch)
+    thread = threading.Thread(target=rescan.run)
+    thread.start()
+    try:
+        wait_until(lambda: queue.scan_waits, what="the scan to wait")
+        taken(queue)
+        assert rescan.activity()["rescan"] == (False, 7)
+        for _ in range(2):
+            taken(queue)
+        wait_until(lambda: queue.counts().backlog == 6, what="the scan to go on")
+    finally:
+        queue.stop()
+        rescan.stop()
+        thread.join(10)
+
+
 def test_a_scan_goes_on_however_room_is_made(
     queue: DropQueue, drop: Callable[[str], Drop], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,20 @@ def test_a_disk_that_errs_does_not_cost_the_key(line: Line, monkeypatch: pytest.
     assert line.client.calls == 2
 
 
+def test_a_picture_that_is_closed_twice_is_recorded_once(line: Line) -> None:
+    """The second time while the first is recorded: it is counted once, and has one line."""
+    path = line.drop("a.png", picture())
+    job = line.queue.take()
+    assert job
+    line.queue.put(Drop(str(path), job.watch, closed=True))
+    line.worker.handle(job)
+    line.recorder.stop()
+    line.recorder.run(job.watch)
+    line.work_all()
+    counts, _ = line.recorder.durations[job.watch].cumulative()
+    assert (counts[-1], line.recorder.outcomes.total(), line.client.calls) == (1, 1, 1)
+
+
 def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

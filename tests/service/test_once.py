@@ -10,7 +10,10 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from larkdrop.sandbox.server import Sandbox
+from tests.faults.test_crash import fill, tmpfs
 from tests.faults.test_machine import NOBODY, POWERLESS, needs_setpriv
 from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
@@ -128,6 +131,25 @@ def test_an_outage_is_waited_for(lark: Sandbox, make_daemon: MakeDaemon) -> None
         finally:
             process.kill()
     assert sidecar_of(path)
+
+
+@pytest.mark.needs("root", "mount")
+def test_equal_pictures_whose_key_can_not_be_kept(lark: Sandbox, make_daemon: MakeDaemon) -> None:
+    """The disk of the key cache is full: it ends, with 1, although the one waits for the other's key."""
+    lark.faults.delay = 1.0
+    daemon = make_daemon()
+    with tmpfs(daemon.state, "1m"):
+        for name in ("a.png", "same.png"):
+            daemon.drop(name, picture(1))
+        with daemon.stderr.open("wb") as log, subprocess.Popen(daemon.command("run", "--once"), stderr=log) as process:
+            try:
+                wait_until(lambda: lark.calls["upload"], what="the call")
+                fill(daemon.state)
+                assert process.wait(60) == 1
+            finally:
+                process.kill()
+    assert len(daemon.events("not_done")) == 2
+    assert len(lark.uploads) == 1
 
 
 def test_an_inbox_that_goes_meanwhile(lark: Sandbox, make_daemon: MakeDaemon) -> None:

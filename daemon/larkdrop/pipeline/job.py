@@ -33,7 +33,7 @@ class Outcome:
     stamp: Stamp  # the state of the file that the record is about
     content: Content | None = None  # what a new key belongs to; None where the outcome brought none
     left: set[Step] = field(default_factory=lambda: set(Step))
-    was_known: bool = False  # before the file was looked at
+    was_known: bool = False  # by a sidecar that was there already
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
     move_to: str = ""  # where the file will be moved to, once that is chosen
 

@@ -42,30 +42,24 @@ class Lane:
         return self._jobs.pop(next(iter(self._jobs)))
 
 
-class FreshLane:
+class FreshLane(Lane):
     """Fresh jobs: the newest second first, and first come, first served within a second."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._seconds: dict[int, dict[str, Job]] = {}
-        self._second_of: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._second_of)
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._second_of
 
     def __iter__(self) -> Iterator[Job]:
         return (job for second in sorted(self._seconds, reverse=True) for job in self._seconds[second].values())
 
     def add(self, job: Job) -> None:
-        second = int(job.fresh_until)
-        self._second_of[job.path] = second
-        self._seconds.setdefault(second, {})[job.path] = job
+        super().add(job)
+        self._seconds.setdefault(int(job.fresh_until), {})[job.path] = job
 
     def pop(self, path: str) -> Job:
-        second = self._second_of.pop(path)
-        job = self._seconds[second].pop(path)
+        job = super().pop(path)
+        second = int(job.fresh_until)
+        del self._seconds[second][path]
         if not self._seconds[second]:
             del self._seconds[second]
         return job

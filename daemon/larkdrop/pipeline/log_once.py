@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import Any
 
 import structlog
-
-# Things remembered as logged; past it the oldest may be logged once more.
-MOST = 10_000
 
 
 class LogOnce:
@@ -18,13 +14,11 @@ class LogOnce:
     def __init__(self) -> None:
         self._log = structlog.get_logger()
         self._lock = threading.Lock()
-        self._logged: OrderedDict[object, None] = OrderedDict()
+        self._logged: set[object] = set()
 
     def __call__(self, about: object, level: str, event: str, **fields: Any) -> None:
         """Log an event with its fields."""
         with self._lock:
             again = about in self._logged
-            self._logged[about] = None
-            if len(self._logged) > MOST:
-                self._logged.popitem(last=False)
+            self._logged.add(about)
         getattr(self._log, "debug" if again else level)(event, **fields)

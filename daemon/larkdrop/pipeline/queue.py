@@ -89,6 +89,7 @@ class DropQueue:
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._fresh_in_a_row = 0  # tickets since the backlog had one
         self._late = LateCount()
+        self._scan_waits = False
         self._idle = 0  # workers that wait for a job
         self._handed_out = 0
         self._overflowed = False
@@ -109,13 +110,15 @@ class DropQueue:
                 self._again[drop.path] = job
             else:
                 self._line_up(job)
-            self._changed.notify()
+                self._changed.notify()
 
     def put_backlog(self, drop: Drop) -> bool:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
         with self._changed:
             while len(self._backlog) >= MOST and not self._stopped:
+                self._scan_waits = True
                 self._room.wait()
+            self._scan_waits = False
             if not self._holds(drop.path) and drop.path not in self._working:
                 self._backlog.add(Job(drop, queued_at=self._clock()))
                 self._changed.notify()
@@ -135,7 +138,8 @@ class DropQueue:
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
         with self._changed:
-            self._superseded(job)
+            if self._superseded(job):
+                self._changed.notify()
 
     def wait_for_ticket(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
@@ -175,10 +179,9 @@ class DropQueue:
             return is_due
 
     @property
-    def is_full(self) -> bool:
-        """Whether a scan has to wait for room in the backlog."""
-        with self._changed:
-            return len(self._backlog) >= MOST
+    def scan_waits(self) -> bool:
+        """Whether a scan waits for room in the backlog."""
+        return self._scan_waits
 
     @property
     def late(self) -> int:
@@ -268,12 +271,11 @@ class DropQueue:
             self._room.notify_all()
 
     def _take(self) -> Job | None:
-        job = None if self._stopped else self._next()
-        if job:
+        if job := self._next():
             self._working[job.path] = job
             job.taken_at = self._clock()
             self._handed_out += 1
-            if self._ready or self._fresh or self._calls or self._backlog or self._backoff:
+            if any(self._lanes):
                 self._changed.notify()  # another worker looks whether more may go
         return job
 
@@ -312,10 +314,11 @@ class DropQueue:
 
     def _pause(self) -> float | None:
         """Seconds until something may go that can't go now; None for as long as nothing new happens."""
-        waits = [self._backoff.first_due() - self._clock()]
-        waits += [self._pace.delay(fresh=True)] if self._calls else []
-        waits += [self._pace.delay(fresh=False)] if self._backlog else []
-        wait = min(waits)
+        wait = self._backoff.first_due() - self._clock()
+        if self._calls:
+            wait = min(wait, self._pace.delay(fresh=True))
+        if self._backlog:
+            wait = min(wait, self._pace.delay(fresh=False))
         return None if wait == math.inf else max(wait, SOON)
 
     def _end_pauses(self) -> None:
@@ -366,5 +369,4 @@ class DropQueue:
         if again:
             again.outcome = job.outcome
             self._line_up(again)
-            self._changed.notify()
         return again is not None

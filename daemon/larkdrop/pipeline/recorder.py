@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 import structlog
 
@@ -79,6 +79,7 @@ class Recorder:
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
         self._lock = threading.Lock()
+        self._choosing = {watch.move_to: threading.Lock() for watch in watches}  # held while that disk is asked
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
         self.trouble = DiskTrouble()
@@ -155,8 +156,8 @@ class Recorder:
         if outcome.move_to:
             with self._lock:
                 self._reserved.discard(outcome.move_to)
+        job.outcome = None
         if outcome.outdated:
-            job.outcome = None
             self._queue.look_again(job)  # for what the file is by now
         else:
             if not outcome.was_known:
@@ -283,7 +284,7 @@ class Recorder:
             return
         sub_folder = os.path.relpath(os.path.dirname(job.path), watch.path)
         target = Path(os.path.realpath(watch.move_to / sub_folder))
-        with self._lock:
+        with self._choosing[watch.move_to]:
             place = after_upload.place_for(target, os.path.basename(job.path), outcome.record, self._reserved)
             outcome.move_to = str(place)
             self._reserved.add(outcome.move_to)
@@ -291,11 +292,8 @@ class Recorder:
 
 def _more(jobs: SimpleQueue[Job | None]) -> Iterator[Job]:
     """What else waits, so that not too much is recorded together; the sign to stop stays where it is."""
-    for _ in range(MOST_TOGETHER - 1):
-        try:
-            job = jobs.get_nowait()
-        except Empty:
-            return
+    for _ in range(min(jobs.qsize(), MOST_TOGETHER - 1)):
+        job = jobs.get()
         if job is None:
             jobs.put(None)
             return

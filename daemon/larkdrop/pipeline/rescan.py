@@ -86,9 +86,9 @@ class Rescan:
 
     def activity(self) -> dict[str, tuple[bool, int]]:
         """For each thread: whether it walks through a folder (and doesn't wait for room), and how far it is."""
-        full = self._queue.is_full
+        waits = self._queue.scan_waits
         return {
-            thread: (not (full and thread == RESCAN), scan.seen) if scan else (False, 0)
+            thread: (not (waits and thread == RESCAN), scan.seen) if scan else (False, 0)
             for thread, scan in self._walks.items()
         }
 

@@ -79,7 +79,7 @@ class Uploader:
         try:
             self._client.sign_in()
         except LarkdropError as fault:
-            self._failed(ticket, fault.without_frames())
+            self._failed(ticket, fault)
         else:
             self._answered(ticket, self._pace.signed_in(ticket))
         finally:
@@ -107,7 +107,7 @@ class Uploader:
             self._queue.wake()
 
     def _failed(self, ticket: Ticket, fault: LarkdropError, job: Job | None = None) -> None:
-        self.last_fault = (now(), fault)
+        self.last_fault = (now(), fault.without_frames())
         began = self._pace.failed(ticket, fault, first=job is not None and job.failed_calls == 0)
         if job and isinstance(fault, MomentFault) and not isinstance(fault, Throttled):
             job.failed_calls += 1

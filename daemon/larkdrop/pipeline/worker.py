@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from larkdrop.config.settings import Settings
-from larkdrop.errors import KeysNotKept, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
+from larkdrop.errors import KeysNotKept, LarkdropError, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
@@ -80,7 +80,7 @@ class Duplicate:
 class Failed:
     """It is tried again later: Lark failed, or something on this machine where ``fault`` is None."""
 
-    fault: MomentFault | None = None
+    fault: LarkdropError | None = None
 
 
 Next = Then | Found | Unfinished | Duplicate | Failed
@@ -172,7 +172,7 @@ class Worker:
             fault.without_frames()  # the gate and the job remember it
             if isinstance(fault, SetupFault | Throttled):
                 return Then.NEEDS_CALL  # when the gate opens
-            return Failed(fault if isinstance(fault, MomentFault) else None)
+            return Failed(fault)
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
                 self._log_once(type(error), "error", "machine_short", reason=str(error), path=job.path)
@@ -270,12 +270,8 @@ class Worker:
 
     def _cannot_read(self, path: str, error: OSError) -> None:
         say = self._log.debug if path in self._unreadable else self._log.error
-        say(
-            "cannot_read",
-            path=path,
-            reason=error.strerror,
-            hint="Let larkdrop's user read it; every rescan looks again.",
-        )
+        hint = "Let larkdrop's user read it; every rescan looks again."
+        say("cannot_read", path=path, reason=error.strerror, hint=hint)
         self._unreadable[path] = None
         if len(self._unreadable) > MOST_UNREADABLE:
             with suppress(KeyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from larkdrop.config.settings import Settings
@@ -25,7 +26,7 @@ def is_finished(live: Parts) -> bool:
     hold = live.pace.hold
     if hold and needs_person(hold) and not live.queue.counts().working:
         return True
-    return not live.settle.paths() and all(_needs_a_person(job, live) for job in live.queue.jobs())
+    return live.left == sum(_needs_a_person(job, live) for job in live.queue.jobs())
 
 
 def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
@@ -54,7 +55,9 @@ def _needs_a_person(job: Job, live: Parts) -> bool:
         return True
     if job.fault:
         return not live.recorder.keeps_keys
-    return job.failures > 0 and job.outcome is not None
+    if job.outcome is None:  # a duplicate waits for a key that can't be kept
+        return not live.recorder.keeps_keys and job.taken_at == math.inf
+    return job.failures > 0 and bool(live.recorder.trouble.shown)
 
 
 def _not_recorded(job: Job, outcome: Outcome) -> str:
