@@ -85,6 +85,9 @@ def main() -> NoReturn:
         _print_fault(error)
         sys.exit(error.exit_code)
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and error.filename is None:  # as os.getcwd() raises it
+            _print_error("larkdrop: the working folder is gone; change to another one.")
+            sys.exit(LarkdropError.exit_code)
         if "--verbose" in sys.argv:
             raise
         again = shlex.join(["larkdrop", "--verbose", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 from tests.asking import say
@@ -46,3 +47,12 @@ def test_commands_that_do_not_sign_in_need_no_secret(done: Daemon) -> None:
     for words in (("status",), ("keys",), ("explain", "x"), ("config",)):
         say(done, *words, code=None)
         assert "app_secret: is missing" not in say(done, *words, code=None)
+
+
+def test_a_working_folder_that_is_gone(done: Daemon) -> None:
+    """Commands that need it say so."""
+    gone = done.home / "gone"
+    gone.mkdir()
+    words = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$0" "$@"', *done.command("explain", "a.png")]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "larkdrop: the working folder is gone; change to another one.\n")

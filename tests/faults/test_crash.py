@@ -194,6 +194,10 @@ def test_a_start_on_a_full_disk(lark: Sandbox, make_daemon: Callable[..., Daemon
             assert "bug" not in ended.stderr, before
             filler.unlink()
             assert daemon.once().returncode == 0, before
+        there = os.statvfs(daemon.state)
+        subprocess.run(["mount", "-o", f"remount,nr_inodes={there.f_files - there.f_ffree}", daemon.state], check=True)
+        ended = daemon.once()
+        assert (ended.returncode, "room" in ended.stderr) == (1, True), "no room for one more file"
 
 
 @needs_root

@@ -26,7 +26,7 @@ def ticket(pace: Pace, *, fresh: bool = True) -> Ticket:
     return made
 
 
-def test_a_hint_closes_the_gate_for_exactly_that_long() -> None:
+def test_everything_waits_for_exactly_as_long_as_lark_asks() -> None:
     """Not a moment less, and hardly more."""
     clock = Clock()
     pace = make(clock)
@@ -38,6 +38,21 @@ def test_a_hint_closes_the_gate_for_exactly_that_long() -> None:
     assert pace.ticket(fresh=True) is None
     clock.now += 0.02
     assert pace.ticket(fresh=True)
+
+
+def test_a_probe_that_is_throttled_is_followed_by_another() -> None:
+    """Its answer says nothing of whether the set-up is right by now."""
+    clock = Clock()
+    pace = make(clock)
+    pace.failed(ticket(pace), SetupFault("bot is off"), first=True)
+    clock.now += pace.delay(fresh=True)
+    throttled = Throttled("slow down")
+    throttled.retry_after = 7.0
+    pace.failed(ticket(pace), throttled, first=True)
+    assert pace.hold
+    assert pace.delay(fresh=True) == 7.0
+    clock.now += 7.0
+    assert ticket(pace).probe
 
 
 def test_an_outage_closes_the_gate_and_one_success_opens_it() -> None:

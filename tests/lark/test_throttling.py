@@ -1,4 +1,4 @@
-"""What throttles teach, against a platform on a clock that the test turns."""
+"""How long a throttle makes everything wait, and what it teaches: against a platform on a clock that the test turns."""
 
 from __future__ import annotations
 

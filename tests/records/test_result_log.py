@@ -53,6 +53,7 @@ TORN = {
     "the end of a line": (line(1) + bytes(500) + END, [1]),
     "a newline lost among NULs": (line(1)[:-1] + bytes(3) + line(2), [1, 2]),
     "half a line that the next was glued to": (line(1) + HALF + line(2) + line(3), [1, 2, 3]),
+    "a stranger's line": (line(1) + b'{"event": "x", "a": ' + b"[" * 60_000 + b"\n" + line(2), [1, 2]),
     "an empty file": (b"", []),
     "nothing wrong": (line(1) + line(2), [1, 2]),
 }

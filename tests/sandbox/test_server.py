@@ -120,3 +120,12 @@ def test_faults_that_can_not_be_are_refused(lark: Sandbox, changes: dict[str, ob
     answer = requests.post(f"{lark.url}/sandbox/faults", json={"down": True, **changes}, timeout=10)
     assert answer.status_code == 400
     assert not lark.faults.down
+
+
+@pytest.mark.parametrize("option", [("--per-second", "0"), ("--app-id", "mine")])
+def test_options_that_can_not_be_are_refused(option: tuple[str, str]) -> None:
+    """As wrong usage."""
+    words = [sys.executable, "-m", "larkdrop", "sandbox", "--port", "0", *option]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert option[0].removeprefix("--").replace("-", "_") in ended.stderr.replace("-", "_")

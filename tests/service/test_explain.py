@@ -148,10 +148,13 @@ def test_the_folder_to_be_opened_is_named_as_it_is_written(make_daemon: MakeDaem
         daemon.prefix = ()
         (answer,) = ask(daemon, "explain", str(album / "a.png"))
         assert answer["hint"] == f"Let root enter {album}; every rescan tries again."
-        inbox, inside = ask(daemon, "explain", str(daemon.inbox))
+        inbox, inside = wait_until(lambda: (a := ask(daemon, "explain", str(daemon.inbox))) and len(a) == 2 and a)
         assert (inbox["path"], inbox["state"]) == (str(daemon.inbox), "folder")
         assert (inside["path"], inside["state"]) == (str(album), "unreadable")
         assert inside["says"] == "larkdrop, as the user root, can't list it: Permission denied."
+    daemon.prefix = POWERLESS
+    (answer,) = ask(daemon, "explain", str(daemon.inbox))
+    assert (answer["path"], answer["state"]) == (str(album), "unreadable"), "without a daemon, who asks counts"
 
 
 @needs_setpriv

@@ -45,13 +45,16 @@ def command(port: int, edition: Edition, app_id: str, app_secret: str, seed: int
         raise click.BadParameter("must look like cli_a1b2c3.", param_hint="--app-id")
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     sandbox = Sandbox(port, edition=edition, app_id=app_id, app_secret=app_secret, seed=seed)
+    try:
+        sandbox.faults.set(faults)
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
     with ExitStack() as stack:
         try:
             stack.enter_context(sandbox)
         except OSError as error:
             message = f"port {port} can't be used ({error.strerror}); choose another with --port."
             raise click.ClickException(message) from error
-        sandbox.faults.set(faults)
         click.echo(f"A local Lark serves {sandbox.url} (this is a sandbox: its keys mean nothing to the real one).")
         click.echo(f'[lark]\nbase_url = "{sandbox.url}"\napp_id = "{app_id}"\napp_secret = "{app_secret}"')
         signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -179,7 +179,7 @@ class Watcher:
         limited = any(root.limited for root in self._roots.values()) or self._count_refused() > self._refused
         if limited and time.monotonic() >= self._retry_at:
             self._watch_anew()
-        if self._reader and any(os.access(folder, os.R_OK) for folder in self._reader.unreadable):
+        if self._reader and any(os.access(folder, os.R_OK) for folder in tuple(self._reader.unreadable)):
             self._watch_anew()
             for watch in self._roots:
                 self._listener.request_scan(watch)

@@ -26,9 +26,8 @@ CURES = {
     errno.EACCES: "Let larkdrop's user write there",
     errno.EPERM: "Let larkdrop's user write there",
 }
-SQLITE_ERRORS = {
-    "SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES, "SQLITE_CANTOPEN": errno.EACCES,
-}  # fmt: skip
+ANY_CURE = "Check that the disk works and has room, and that larkdrop's user may write there"
+SQLITE_ERRORS = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EACCES}
 # What a person has to change, in the set-up or in a folder's rights. Anything else may pass.
 LASTING = frozenset({
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
@@ -123,7 +122,7 @@ def _reason(error: OSError | sqlite3.Error) -> str:
 
 def _cure(error: OSError | sqlite3.Error, place: str) -> str:
     number = _number(error)
-    return writable(place) if number == errno.EROFS else CURES.get(number, "Check the disk, and that it has room")
+    return writable(place) if number == errno.EROFS else CURES.get(number, ANY_CURE)
 
 
 def _number(error: OSError | sqlite3.Error) -> int:

@@ -34,6 +34,7 @@ class Outcome:
     content: Content | None = None  # what a new key belongs to; None where the outcome brought none
     left: set[Step] = field(default_factory=lambda: set(Step))
     was_known: bool = False  # by a sidecar that was there already
+    failed: bool = False  # the last step that was tried
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
     move_to: str = ""  # where the file will be moved to, once that is chosen
 
@@ -52,7 +53,7 @@ class Job:
     queued_at: float = 0.0  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
-    taken_at: float = math.inf  # monotonic seconds, since a worker has it
+    taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite once that is done with it
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles
     refused: int = 0  # calls refused as such, while other pictures were uploaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 
 from larkdrop.pipeline.job import Job
@@ -25,6 +25,9 @@ class Lane:
 
     def __contains__(self, path: str) -> bool:
         return path in self._jobs
+
+    def paths(self) -> Iterable[str]:
+        return self._jobs.keys()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())

@@ -202,7 +202,7 @@ class DropQueue:
         """
         with self._changed:
             here = sum(len(lane) for lane in self._lanes) + len(self._working)
-            return here + sum(path not in self._working and not self._holds(path) for path in settling())
+            return here + len(settling().difference(self._working, *(lane.paths() for lane in self._lanes)))
 
     def by_folder(self) -> dict[Path, FolderCounts]:
         """How many paths of each folder are where, and how long the oldest has waited; of folders that have some."""

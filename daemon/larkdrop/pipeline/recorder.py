@@ -79,7 +79,7 @@ class Recorder:
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
         self._lock = threading.Lock()
-        self._choosing = {watch.move_to: threading.Lock() for watch in watches}  # held while that disk is asked
+        self._choosing: dict[Path, threading.Lock] = {}  # by folder to move to, held while its disk is asked
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
         self.trouble = DiskTrouble()
@@ -192,6 +192,8 @@ class Recorder:
             )  # fmt: skip
         else:
             self.trouble.worked(what, str(place))
+        for _, outcome in due:
+            outcome.failed = step in outcome.left
 
     def _keep(self, due: list[tuple[Job, Outcome]]) -> None:
         """Raises sqlite3.Error."""
@@ -284,7 +286,9 @@ class Recorder:
             return
         sub_folder = os.path.relpath(os.path.dirname(job.path), watch.path)
         target = Path(os.path.realpath(watch.move_to / sub_folder))
-        with self._choosing[watch.move_to]:
+        with self._lock:
+            choosing = self._choosing.setdefault(target, threading.Lock())
+        with choosing:
             place = after_upload.place_for(target, os.path.basename(job.path), outcome.record, self._reserved)
             outcome.move_to = str(place)
             self._reserved.add(outcome.move_to)

@@ -161,7 +161,7 @@ def _objects(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
     while at >= 0:
         try:
             _, stop = json.JSONDecoder().raw_decode(text[:end], at)
-        except ValueError:
+        except (ValueError, RecursionError):
             stop = at + 1
         else:
             yield at, stop

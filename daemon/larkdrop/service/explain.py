@@ -95,8 +95,10 @@ def _folder(path: str, settings: Settings, index: Index, live: Parts | None) -> 
         return answer
     errors: dict[str, OSError] = {}
     waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=errors.__setitem__))
-    if path in errors:
-        return unreadable(path, errors[path], "list", live)
+    known = live.rescan.unreadable if live else ()  # of which a line of its own tells
+    for folder, error in errors.items():
+        if folder == path or folder not in known:
+            return unreadable(folder, error, "list", live)
     rejected = sum(1 for _ in rejected_files(index, path))
     kind = "a watched folder" if path == str(watch.path) else "in a watched folder"
     says = f"It is {kind}: {uploaded:,} uploaded, {rejected:,} rejected, {waiting:,} without an outcome yet."

@@ -57,7 +57,7 @@ def _needs_a_person(job: Job, live: Parts) -> bool:
         return not live.recorder.keeps_keys
     if job.outcome is None:  # a duplicate waits for a key that can't be kept
         return not live.recorder.keeps_keys and job.taken_at == math.inf
-    return job.failures > 0 and bool(live.recorder.trouble.shown)
+    return job.outcome.failed
 
 
 def _not_recorded(job: Job, outcome: Outcome) -> str:
