@@ -149,14 +149,19 @@ def test_a_picture_that_is_closed_twice_is_recorded_once(line: Line) -> None:
     assert (counts[-1], line.recorder.outcomes.total(), line.client.calls) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("second_try_fails", [False, True])
 def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
-    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch, *, second_try_fails: bool
 ) -> None:
-    """A key that is known and not yet kept is waited for by what has the same content."""
+    """A key that is known and not yet kept is waited for by what has the same content, whatever fails next."""
     line = Line(tmp_path, stack, pause=3600)
     line.drop("a.png", picture())
     fail_once(monkeypatch, line.cache, "put", sqlite3.OperationalError("database or disk is full"))
     line.work()
+    if second_try_fails:
+        line.queue.retry_now()
+        fail_once(monkeypatch, picture_module, "parent_of", OSError(errno.EMFILE, "Too many open files"))
+        line.work()
     line.drop("no.png", b"no picture")
     line.work()
     assert line.recorder.keeps_keys
@@ -168,27 +173,6 @@ def test_equal_pictures_go_once_also_while_keys_cannot_be_kept(
     beside = sidecar_of(same)
     assert beside
     assert beside["reused"]
-
-
-def test_a_key_that_is_not_kept_yet_is_waited_for_whatever_fails_next(
-    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Too many open files at the second try: what has the same content still waits for that key."""
-    line = Line(tmp_path, stack, pause=3600)
-    line.drop("a.png", picture())
-    fail_once(monkeypatch, line.cache, "put", sqlite3.OperationalError("database or disk is full"))
-    line.work()
-    line.queue.retry_now()
-    fail_once(monkeypatch, picture_module, "parent_of", OSError(errno.EMFILE, "Too many open files"))
-    line.work()
-    line.drop("no.png", b"no picture")
-    line.work()
-    assert line.recorder.keeps_keys
-    line.drop("same.png", picture())
-    line.work()
-    line.queue.retry_now()
-    line.work_all()
-    assert line.client.calls == 1
 
 
 def test_a_folder_that_is_removed_while_sidecars_are_written(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
