@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -370,3 +371,20 @@ def test_the_daemons_log_is_json_lines(make_daemon: Callable[..., Daemon]) -> No
         assert daemon.stop() == 0
     for line in daemon.stderr.read_text().splitlines():
         assert json.loads(line)["event"]
+
+
+def test_nobody_reads_what_it_logs(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
+    """Standard error is a pipe whose reader ended: every picture is uploaded and recorded, and it stops in peace."""
+    daemon = make_daemon()
+    reader, writer = os.pipe()
+    with subprocess.Popen(daemon.command("run"), stderr=writer) as process:
+        os.close(writer)
+        os.close(reader)
+        try:
+            for number in range(8):
+                assert wait_for_sidecar(daemon.drop(f"{number}.png", picture(number)))["image_key"]
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert len(lark.uploads) == 8

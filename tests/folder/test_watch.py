@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,10 @@ class Told:
     def folder_back(self, watch: Watch) -> None:
         """Remember."""
         self.calls.append(("folder_back", watch.path.name))
+
+    def has(self, call: tuple[str, str], times: int) -> bool:
+        """Whether it was told this so often."""
+        return self.calls.count(call) == times
 
     def wait_for(self, *call: str) -> None:
         """Until it was told this."""
@@ -124,6 +129,21 @@ def test_a_folder_that_is_removed_and_made_again_between_two_checks(
             return ("folder_back", "inbox") in told.calls
 
         wait_until(is_back, 20)
+        (inbox / "a.png").write_bytes(b"x")
+        told.wait_for("finished", "a.png")
+
+
+def test_folders_of_one_name_that_are_moved_away_and_removed(inbox: Path) -> None:
+    """As where an album is archived under another name and begun anew; the next drop is told, and it stops in peace."""
+    told, archive = Told(), inbox.with_name("archive")
+    archive.mkdir()
+    with Watcher([Watch(path=inbox)], told):
+        for number in "12":
+            (inbox / "album").mkdir()
+            wait_until(partial(told.has, ("request_scan", "album"), int(number)), 20)
+            (inbox / "album").rename(archive / number)
+        for number in "21":
+            (archive / number).rmdir()
         (inbox / "a.png").write_bytes(b"x")
         told.wait_for("finished", "a.png")
 

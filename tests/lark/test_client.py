@@ -120,14 +120,33 @@ def test_a_token_is_renewed_ahead_of_its_end_without_stopping_uploads(lark: Sand
         mine.upload(picture(4), "message")
 
 
+def test_a_page_of_somebody_elses_in_place_of_a_token_stops_no_upload(
+    lark: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a captive portal, while the token is still good."""
+    now = [0.0]
+    mine = Client(Lark(base_url=lark.url, app_id=lark.app_id, app_secret=lark.app_secret), clock=lambda: now[0])
+    mine.upload(picture(1), "message")
+
+    def portal() -> Token:
+        raise SetupFault("the answer is no JSON of Lark's (HTTP 302)")
+
+    monkeypatch.setattr(mine, "_fetch_token", portal)
+    now[0] = 6601.0
+    mine.upload(picture(2), "message")
+    now[0] = 7201.0
+    with pytest.raises(SetupFault):
+        mine.upload(picture(3), "message")
+
+
 def test_short_tokens_are_renewed_at_half_their_life(lark: Sandbox) -> None:
     """So that they never die on the way."""
     now = [0.0]
     lark.faults.token_lifetime = 60
     mine = Client(Lark(base_url=lark.url, app_id=lark.app_id, app_secret=lark.app_secret), clock=lambda: now[0])
-    mine.sign_in()
+    assert mine.sign_in()
     now[0] = 29
-    mine.sign_in()
+    assert not mine.sign_in(), "nobody was asked"
     assert lark.calls["token"] == 1
     now[0] = 31
     mine.sign_in()
@@ -176,6 +195,8 @@ def test_odd_answers_are_the_moments(raw: tuple[int, list[bytes], list[bytes]], 
 WAITS = [
     (b"7", 7.0),
     (b"0.5", 0.5),
+    (b"0", 1.0),
+    (b"0.001", 1.0),
     (b"Wed, 21 Oct 2015 07:28:00 GMT", 1.0),
     (b"nan", 1.0),
     (b"inf", 1.0),

@@ -95,3 +95,14 @@ def test_a_probe_that_was_not_made_makes_room_for_another() -> None:
     fail(gate, BOT_OFF, 0, 1)
     gate.give_back(let_through(gate, 60))
     assert let_through(gate, 60).probe
+
+
+def test_another_reason_is_another_hold() -> None:
+    """A person reads what is wrong now; also where neither reason has a code."""
+    gate = make()
+    certificate, address = SetupFault("certificate", hint="set the bundle"), SetupFault("404", hint="check base_url")
+    assert gate.failed(Ticket(0), certificate, 0, first=True)
+    assert gate.failed(Ticket(0), certificate, 0, first=True) is None
+    began = gate.failed(Ticket(0), address, 0, first=True)
+    assert began is not None
+    assert began is gate.hold

@@ -40,6 +40,17 @@ def test_everything_waits_for_exactly_as_long_as_lark_asks() -> None:
     assert pace.ticket(fresh=True)
 
 
+def test_a_person_ends_a_wait_that_lark_asked_for() -> None:
+    """It may be a proxy that asked for a day."""
+    clock = Clock()
+    pace = make(clock)
+    throttled = Throttled("slow down")
+    throttled.retry_after = 86_400.0
+    pace.failed(ticket(pace), throttled, first=True)
+    pace.probe_now()
+    assert pace.ticket(fresh=True)
+
+
 def test_a_probe_that_is_throttled_is_followed_by_another() -> None:
     """Its answer says nothing of whether the set-up is right by now."""
     clock = Clock()

@@ -18,7 +18,7 @@ import pytest
 from requests.adapters import HTTPAdapter
 
 from larkdrop.config.settings import Lark
-from larkdrop.errors import MomentFault, SetupFault
+from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.lark import transport
 from larkdrop.lark.client import Client
 from larkdrop.sandbox.server import Sandbox
@@ -252,3 +252,36 @@ def test_without_pysocks_it_says_what_to_install(tmp_path: Path) -> None:
     assert "the proxy 127.0.0.1:1080 speaks SOCKS, for which the package PySocks is needed" in done.stdout
     assert "pip install 'larkdrop[socks]'" in done.stdout
     assert "word" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (b"407 Proxy Authentication Required", SetupFault, "user and password"),
+        (b"403 Forbidden", MomentFault, "HTTPS_PROXY"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_says_why(
+    monkeypatch: pytest.MonkeyPatch, status: bytes, kind: type[LarkdropError], words: str
+) -> None:
+    """Lark is reached by TLS, through a tunnel that the proxy has to open; what it says instead is told."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(refuse) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        with pytest.raises(kind) as caught:
+            Client(Lark(base_url="https://open.feishu.cn", tenant_access_token="t-1")).upload(picture(1), "message")
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"the proxy 127.0.0.1:{port} does not connect to Lark ({status.decode()})"
+    assert words in caught.value.hint
+
+
+def test_certificates_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the variable that a person has to correct."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(SetupFault, match=r"there is no /nowhere/ca\.pem") as caught:
+        Client(Lark(base_url="https://127.0.0.1:9", tenant_access_token="t-1")).upload(picture(1), "message")
+    assert "REQUESTS_CA_BUNDLE" in caught.value.hint

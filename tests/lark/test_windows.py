@@ -122,3 +122,13 @@ def test_calls_that_linger_on_their_way_do_not_arrive_too_close_together(lingers
             windows.arrived(one[1], now)
         now += 0.004
     assert most_in(sorted(arrivals), 1.0) <= 20
+
+
+def test_a_call_that_arrives_after_a_stall_counts_from_then() -> None:
+    """Also where it was sent so long ago that it was forgotten."""
+    windows = LocalWindows(20, 1000)
+    tickets = [windows.take(1000.0, fresh=True) for _ in range(16)]
+    for ticket in tickets:
+        windows.arrived(ticket, 1003.0)
+        assert windows.used(1003.0)[0] > 0
+    assert windows.used(1003.0) == (16, 16)

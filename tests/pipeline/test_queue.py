@@ -157,6 +157,17 @@ def test_what_has_no_room_is_found_by_a_rescan(
     assert not rescan.idle, "a rescan is asked for"
 
 
+def test_what_could_not_go_keeps_its_place_in_the_backlog(queue: DropQueue, drop: Callable[[str], Drop]) -> None:
+    """As after a throttle: it has waited the longest."""
+    for name in "abc":
+        queue.put_backlog(drop(name))
+        queue._clock.now += 1  # type: ignore[attr-defined]
+    job = queue.take()
+    assert job
+    queue.wait_for_ticket(job)
+    assert [taken(queue) for _ in range(3)] == ["a", "b", "c"]
+
+
 def test_a_scan_that_waits_for_room_is_not_stuck(
     queue: DropQueue, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

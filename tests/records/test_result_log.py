@@ -162,6 +162,19 @@ def test_a_follower_sees_whole_lines_after_the_disk_was_full(tmp_path: Path, ful
     assert [int(json.loads(one)["image_key"][4:]) for one in after if one.strip()] == list(range(3, 9))
 
 
+def test_a_log_that_is_rotated_after_the_disk_was_full(tmp_path: Path, full_after: None) -> None:
+    """What was begun there is taken out of it: each outcome is in one of the two."""
+    path, old = tmp_path / "results.jsonl", tmp_path / "results.jsonl.1"
+    outcomes = [(f"/in/{n}.png", "", record(n)) for n in range(1, 9)]
+    with ResultLog(path) as log:
+        log.append(outcomes[:2])
+        with pytest.raises(OSError, match="too large"):
+            log.append(outcomes[2:])
+        path.rename(old)
+        log.append(outcomes[2:5])
+    assert (numbers(old.read_bytes()), numbers(path.read_bytes())) == ([1, 2], [3, 4, 5])
+
+
 def test_a_log_that_was_emptied_after_the_disk_was_full(tmp_path: Path, full_after: None) -> None:
     """As by ``truncate -s 0``, to make room: it goes on from there."""
     path = tmp_path / "results.jsonl"

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from larkdrop.config.settings import Lark
+from larkdrop.errors import CallFault
+from larkdrop.lark.client import Client, Uploaded
 from larkdrop.sandbox.server import Sandbox
+from larkdrop.service import checks
 from tests.asking import ask
 from tests.helpers import Daemon
 
@@ -74,3 +78,15 @@ def test_check_compares_clocks(make_daemon: MakeDaemon) -> None:
     daemon.prefix = ("faketime", "-f", "+1h")
     clock = findings(daemon)["clock"]
     assert (clock["ok"], "ahead" in clock["says"], "time server" in clock["hint"]) == (False, True, True)
+
+
+def test_a_call_that_is_refused_as_such_is_no_missing_picture() -> None:
+    """As where a proxy rewrites calls: then every upload fails, and check has to say so."""
+
+    class Rewritten(Client):
+        def upload(self, _image: bytes, _image_type: str) -> Uploaded:
+            raise CallFault("Lark says: bad request", hint="Check the proxy.", code=9499)
+
+    lark = Lark(app_id="cli_x", app_secret="s")
+    found = checks._upload(Rewritten(lark), lark, pixel=False)
+    assert (found.ok, found.hint) == (False, "Check the proxy.")

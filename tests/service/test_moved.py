@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from larkdrop.folder import after_upload
+from larkdrop.folder.picture import Changed, Stamp
+from larkdrop.records.sidecar_fields import Record
 from tests.asking import ask, explained, key, say
 from tests.helpers import Daemon, picture
 
@@ -126,3 +131,46 @@ def test_a_link_as_move_to(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     assert daemon.once().returncode == 0
     for folder in ("real", "done"):
         assert say(daemon, "keys", "--key-only", str(tmp_path / folder)) == f"{key(tmp_path / 'real' / 'a.png')}\n"
+
+
+def test_a_picture_that_was_edited_where_it_went_is_another_one(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """With its size kept, as some formats have it: the original, dropped again, goes beside it and is not lost."""
+    done = tmp_path / "done"
+    daemon = make_daemon(watch=[{"path": tmp_path / "inbox", "after_upload": "move", "move_to": done}])
+    daemon.drop("a.bmp", picture(1, "BMP"))
+    assert daemon.once().returncode == 0
+    edited = picture(2, "BMP")
+    assert len(edited) == len(picture(1, "BMP"))
+    (done / "a.bmp").write_bytes(edited)
+    daemon.drop("a.bmp", picture(1, "BMP"))
+    assert daemon.once().returncode == 0
+    assert (done / "a.bmp").read_bytes() == edited
+    assert (done / "a.1.bmp").read_bytes() == picture(1, "BMP")
+
+
+def test_a_picture_that_is_replaced_while_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a rename, just before the move: the new one stays where it is, and nothing with the old record arrives."""
+    (tmp_path / "inbox").mkdir()
+    path = tmp_path / "inbox" / "a.png"
+    path.write_bytes(picture(1))
+    new = picture(2, noise=50)
+    size, mtime = path.stat().st_size, path.stat().st_mtime_ns
+    record = Record(
+        "uploaded", "a.png", "message", "im/v1", "x", "0", size, mtime, "PNG", 1, 1, "", 1, reused=False, log_id="",
+    )  # fmt: skip
+    link = after_upload._link_or_copy
+
+    def replace_first(*words: Any) -> None:
+        (tmp_path / "new.png").write_bytes(new)
+        (tmp_path / "new.png").rename(path)
+        link(*words)
+
+    monkeypatch.setattr(after_upload, "_link_or_copy", replace_first)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with pytest.raises(Changed):
+            after_upload.arrive(folder, "a.png", Stamp.of(path.stat()), tmp_path / "done" / "a.png", record)
+    finally:
+        os.close(folder)
+    assert path.read_bytes() == new
+    assert os.listdir(tmp_path / "done") == []

@@ -53,7 +53,7 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
     taken: set[str] = set()
     try:
         _check_unchanged(folder, name, read_as)
-        while not (_same_content(there, place.name, record) or _put(folder, name, there, place.name, record)):
+        while not (_same_content(there, place.name, record) or _put(folder, name, read_as, there, place.name, record)):
             taken.add(str(place))
             place = place_for(place.parent, name, record, taken)
         os.fsync(there)
@@ -128,13 +128,16 @@ def _same_content(there: int, name: str, record: Record) -> bool:
     """Whether ``name`` is the image of this record, with its sidecar."""
     try:
         written = sidecar.read(there, name)
-        size = stamp(there, name).size
+        now = stamp(there, name)
     except (sidecar.Foreign, NotAFile):
         return False
-    return written is not None and (written.sha256, written.size) == (record.sha256, size)
+    # A move keeps the mtime; what was changed there since is another image.
+    return written is not None and (written.sha256, written.size, written.mtime_ns) == (
+        record.sha256, now.size, now.mtime_ns,
+    )  # fmt: skip
 
 
-def _put(folder: int, name: str, there: int, free: str, record: Record) -> bool:
+def _put(folder: int, name: str, read_as: Stamp, there: int, free: str, record: Record) -> bool:
     """Give the image and its sidecar the name ``free`` in ``there``; False where it is not free."""
     if _exists(there, free):
         return False
@@ -146,6 +149,11 @@ def _put(folder: int, name: str, there: int, free: str, record: Record) -> bool:
         except FileExistsError:
             sidecar.remove(there, free)
             return False
+        arrived = stamp(there, free)
+        if (arrived.size, arrived.mtime_ns) != (read_as.size, read_as.mtime_ns):  # another one took its name just now
+            os.unlink(free, dir_fd=there)
+            sidecar.remove(there, free)
+            raise Changed(name)
     except sidecar.Foreign:
         return False
     return True

@@ -181,8 +181,6 @@ class Watcher:
             self._watch_anew()
         if self._reader and any(os.access(folder, os.R_OK) for folder in tuple(self._reader.unreadable)):
             self._watch_anew()
-            for watch in self._roots:
-                self._listener.request_scan(watch)
 
     def _has_ended(self, root: _Root) -> bool:
         """Whether the watch ended with its folder, where another folder has got the same inode."""
@@ -262,6 +260,7 @@ class Watcher:
             if root.by_events and root.identity:
                 self._unschedule(root)
                 self._schedule(watch, root)
+                self._listener.request_scan(watch)  # for what came meanwhile
         self._refused = self._count_refused()
 
 

@@ -9,6 +9,8 @@ Needed, and not to be had publicly in watchdog 7.1 (the range is pinned in pypro
   handler could ignore it.
 - Each file that is moved in is looked for among all events that wait, to see where it came from: in a crowd, that
   takes a time that grows with its square.
+- A folder that was moved away keeps its watch under its old path. Where another one has that path by then and both
+  go, watchdog raises KeyError, in the thread that reads or in the one that stops.
 - Nobody says whether the kernel holds events that were not read.
 
 Where something of it is missing, this can't be imported or made, and ``watch`` works without it.
@@ -25,7 +27,7 @@ from array import array
 from collections.abc import Callable
 
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.inotify import InotifyFullEmitter
+from watchdog.observers.inotify import InotifyFullEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
     CallbackId,
     InotifyConstants,
@@ -39,7 +41,7 @@ from watchdog.observers.inotify_c import (
 from larkdrop.folder import sidecar
 
 # Without one of these, a watchdog is not the one that this was written for: an AttributeError on import.
-REPLACED = InotifyFD.handle_event, InotifyFD.add_callback
+REPLACED = InotifyFD.handle_event, InotifyFD.add_callback, InotifyWatchGroup._remove_watch_internally
 
 CLOSED = InotifyConstants.IN_CLOSE_WRITE
 UNWANTED = InotifyConstants.IN_MOVED_FROM
@@ -95,3 +97,13 @@ class InotifyReader(InotifyFD):
         if descriptor < 0:
             self.unreadable.add(path)
         return descriptor
+
+
+def _forget(group: InotifyWatchGroup, descriptor: WatchDescriptor) -> None:
+    """Forget a watch; its path may belong to another one by now, or be forgotten already."""
+    path = group._active_callbacks_by_watch.pop(descriptor, b"")
+    if group._active_callbacks_by_path.get(path) == descriptor:
+        del group._active_callbacks_by_path[path]
+
+
+InotifyWatchGroup._remove_watch_internally = _forget  # type: ignore[method-assign, assignment]

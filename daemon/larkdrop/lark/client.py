@@ -107,9 +107,12 @@ class Client:
         """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
         return self._transport.reach()
 
-    def sign_in(self) -> None:
-        """Make sure of a token. Raises MomentFault or SetupFault."""
-        self._current_token()
+    def sign_in(self) -> bool:
+        """Make sure of a token; False where there is one already, so that Lark was not asked.
+
+        Raises MomentFault or SetupFault.
+        """
+        return self._token is not self._current_token()
 
     def _upload_once(self, image: bytes, image_type: str) -> Uploaded:
         token = self._current_token()
@@ -140,8 +143,8 @@ class Client:
             token, now = self._token, self._clock()
             if now >= token.renew_at:  # no other thread was faster
                 self._token = self._fetch_token()
-        except MomentFault:
-            if now >= token.ends_at:
+        except (MomentFault, SetupFault) as fault:
+            if now >= token.ends_at or (isinstance(fault, SetupFault) and fault.code is not None):
                 raise
             token.renew_at = now + RENEW_AGAIN
         finally:

@@ -174,7 +174,7 @@ def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> Ap
 def _throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
     """A throttle of ``retry_after`` seconds, None where the platform did not say."""
     fault = Throttled(message, code=code, log_id=log_id)
-    fault.retry_after = throttling.WAIT if retry_after is None else retry_after
+    fault.retry_after = throttling.wait(retry_after)
     return fault
 
 

@@ -81,7 +81,8 @@ class Gate:
         self.give_back(ticket)
         if isinstance(reason, SetupFault):
             self._probe_in(self._probe_seconds, now, ticket)
-            if not (self.hold and self.hold.person and self.hold.reason.code == reason.code):
+            before = self.hold.reason if self.hold and self.hold.person else None
+            if before is None or (before.code, before.hint) != (reason.code, reason.hint):
                 return self._close(reason, now, person=True)
         elif is_probe:
             person = self.hold is not None and self.hold.person

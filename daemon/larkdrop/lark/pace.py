@@ -115,6 +115,7 @@ class Pace:
     def probe_now(self) -> None:
         """A person says that it is fixed: the next call may try at once."""
         with self._lock:
+            self._pause.end()
             self._gate.probe_now(self._clock())
 
     def _delay(self, now: float, *, fresh: bool) -> float:

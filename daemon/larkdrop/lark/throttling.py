@@ -16,12 +16,17 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-# Seconds to wait where the platform does not say.
-WAIT = 1.0
+# Seconds to wait where the platform does not say, or says less than is a wait.
+WAIT, SHORTEST = 1.0, 0.1
 # Seconds for which a number of calls that passed proves that the platform accepts as many.
 PROOF = 10.0
 # Seconds without a throttle before a learned limit is raised; at most the longest, however often it is confirmed.
 PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
+
+
+def wait(told: float | None) -> float:
+    """Seconds to wait, of those that an answer told."""
+    return WAIT if told is None or told < SHORTEST else told
 
 
 class Pause:
@@ -33,6 +38,10 @@ class Pause:
     def throttled(self, now: float, wait: float) -> None:
         """The platform asks to wait so many seconds."""
         self._until = max(self._until, now + wait)
+
+    def end(self) -> None:
+        """A person wants it tried now."""
+        self._until = -math.inf
 
     def left(self, now: float) -> float:
         """Seconds until the next call may go."""

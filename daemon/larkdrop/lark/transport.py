@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import ssl
@@ -22,6 +23,7 @@ from larkdrop.config.settings import Lark
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault
 from larkdrop.lark.deadline import Deadlines, Overdue
 
+PROXY_LOGIN = "Put the proxy's user and password into HTTPS_PROXY."
 PROXIES = "Check base_url, and the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY."
 # The platform's answers have a few hundred bytes; a longer one comes from somebody else, and is cut.
 LONGEST_ANSWER = 64 * 1024
@@ -140,7 +142,7 @@ class Transport:
         return self._prepared[path].copy()
 
     def _fault(self, error: Exception) -> LarkdropError:
-        """No answer, or half of one: whose fault by the exceptions' types, never by their text."""
+        """No answer, or half of one: whose fault by the exceptions' types, but for a proxy's status."""
         causes = list(_causes(error))
         through = f" through the proxy {self.proxy}" if self.proxy else ""
         if isinstance(error, Overdue):
@@ -153,6 +155,14 @@ class Transport:
                 "the server's certificate can't be verified",
                 hint="Check base_url and this machine's clock; behind an inspecting proxy set REQUESTS_CA_BUNDLE.",
             )
+        bundle = self._environment["verify"]
+        if isinstance(bundle, str) and not os.path.exists(bundle):
+            return SetupFault(f"there is no {bundle}", hint="Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE.")
+        # http.client tells the proxy's status in words only.
+        if tunnel := next((str(cause) for cause in causes if str(cause).startswith("Tunnel connection failed: ")), ""):
+            said = f"the proxy {self.proxy} does not connect to Lark ({tunnel.partition(': ')[2]})"
+            wants_password = ": 407" in tunnel
+            return SetupFault(said, hint=PROXY_LOGIN) if wants_password else MomentFault(said, hint=PROXIES)
         if isinstance(error, requests.exceptions.InvalidSchema) and not find_spec("socks"):
             return SetupFault(
                 f"the proxy {self.proxy} speaks SOCKS, for which the package PySocks is needed",

@@ -87,17 +87,16 @@ class SlidingWindow:
         sample = islice(enumerate(self.calls), None, None, 1 + len(self.calls) // SAMPLE)
         return max((at + end) / (free + earlier + 1) for earlier, at in sample)
 
-    def drop(self, at: float) -> bool:
-        """Forget the call that went at ``at``. False where that is too long ago to count."""
+    def drop(self, at: float) -> None:
+        """Forget the call that went at ``at``."""
         place = bisect_left(self.calls, at)
-        if place == len(self.calls) or self.calls[place] != at:
-            return False
-        del self.calls[place]
-        return True
+        if place < len(self.calls) and self.calls[place] == at:
+            del self.calls[place]
 
-    def postpone(self, at: float, seconds: float) -> None:
-        """Count the call that went at ``at`` as if it had gone ``seconds`` later."""
-        if self.drop(at):
+    def postpone(self, at: float, seconds: float, now: float) -> None:
+        """Count the call that went at ``at`` as if it had gone ``seconds`` later, also where it was forgotten since."""
+        self.drop(at)
+        if at + seconds > now - self.length:
             insort(self.calls, at + seconds)
 
 
@@ -179,8 +178,8 @@ class LocalWindows(RateWindows):
         self._fastest = min(seconds, self._fastest * FORGETTING)
         late = seconds - (self._fastest if self._answered > ENOUGH else 0.0)
         if late > MARGIN / 2:
-            self._second.postpone(ticket.at, late)
-            self._minute.postpone(ticket.at, late)
+            self._second.postpone(ticket.at, late, now)
+            self._minute.postpone(ticket.at, late, now)
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         self._drop(ticket)

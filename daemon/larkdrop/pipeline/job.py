@@ -58,6 +58,7 @@ class Job:
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles
     refused: int = 0  # calls refused as such, while other pictures were uploaded
     refused_at: float = 0.0  # monotonic seconds of the first of these
+    held_at: float = math.inf  # monotonic seconds at which its call last held everything, by an answer without a code
     failures: int = 0  # in a row, for one reason
     fault: LarkdropError | None = None  # of the last failure; None where something on this machine failed
     pauses: Iterator[float] | None = None  # seconds, after each failure

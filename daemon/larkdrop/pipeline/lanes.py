@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import count
 
@@ -18,7 +18,7 @@ class Lane:
     """First come, first served."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -34,6 +34,13 @@ class Lane:
 
     def add(self, job: Job) -> None:
         self._jobs[job.path] = job
+
+    def add_in_turn(self, job: Job) -> None:
+        """As ``add``, but first again where it has waited for longer than the first."""
+        first = next(iter(self), None)
+        self.add(job)
+        if first and job.queued_at < first.queued_at:
+            self._jobs.move_to_end(job.path, last=False)
 
     def get(self, path: str) -> Job | None:
         return self._jobs.get(path)

@@ -348,7 +348,8 @@ class DropQueue:
             if len(lane) > MOST:
                 self._be_late(lane.pop_oldest())
         elif len(self._backlog) < 2 * MOST:
-            self._backlog.add(job)
+            add = self._backlog.add if job.failures else self._backlog.add_in_turn
+            add(job)
         else:
             self._overflowed = True
 

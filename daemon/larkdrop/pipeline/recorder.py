@@ -54,7 +54,7 @@ class _Inbox:
     jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MOST_WAITING))
     busy_since: float | None = None  # monotonic seconds
-    finished: int = 0  # folders, of all jobs together so far
+    finished: int = 0  # images moved or deleted, and folders, so far
 
     def make_room(self) -> bool:
         """Wait for room for one more job; False where there is none soon."""
@@ -259,6 +259,8 @@ class Recorder:
             except (OSError, sqlite3.Error) as error:
                 failed = error
                 continue
+            finally:
+                self._inboxes[job.watch].finished += 1
             outcome.left.discard(Step.AFTER_UPLOAD)
         if failed:
             raise failed

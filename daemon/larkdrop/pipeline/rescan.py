@@ -36,6 +36,7 @@ class Rescan:
         self._scans: dict[Watch, None] = {}  # asked for
         self._folders: dict[tuple[Watch, str], None] = {}  # new sub-folders, asked for
         self._walking = 0
+        self._seen = 0  # files and folders, in all walks that are over
         self._walks: dict[str, Scan | None] = {RESCAN: None, FOLDERS: None}  # under way
         self._stopped = False
         self._unreadable: set[str] = set()
@@ -88,7 +89,7 @@ class Rescan:
         """For each thread: whether it walks through a folder (and doesn't wait for room), and how far it is."""
         waits = self._queue.scan_waits
         return {
-            thread: (not (waits and thread == RESCAN), scan.seen) if scan else (False, 0)
+            thread: (not (waits and thread == RESCAN), self._seen + scan.seen) if scan else (False, 0)
             for thread, scan in self._walks.items()
         }
 
@@ -154,6 +155,7 @@ class Rescan:
             elif not self._queue.put_backlog(drop):
                 return
         self._walks[thread] = None
+        self._seen += 1 + scan.seen
         self._log.debug("looked", path=root, found=found, seconds=round(time.monotonic() - began, 3))
         with self._changed:
             self._unreadable = unreadable | {one for one in self._unreadable if not Path(one).is_relative_to(root)}

@@ -6,7 +6,7 @@ import time
 
 import structlog
 
-from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, Throttled
+from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder.picture import Picture
 from larkdrop.lark import accepted_images
 from larkdrop.lark.client import Client, Uploaded
@@ -47,11 +47,12 @@ class Uploader:
             self._answered(ticket, self._pace.succeeded(ticket))
             raise accepted_images.refused(fault, read.shape.format) from None
         except LarkdropError as fault:
-            self._failed(ticket, fault, job)
-            if isinstance(fault, CallFault) and fault.code is not None and self._count_refusal(job):
-                message = f"{fault.message} ({job.refused} times, while other pictures were uploaded)"
-                raise PictureFault(message, hint=fault.hint, code=fault.code, log_id=fault.log_id) from fault
-            raise
+            meant = self._for_this_picture(job, fault)
+            self._failed(ticket, meant, job)
+            if isinstance(meant, CallFault) and meant.code is not None and self._count_refusal(job):
+                message = f"{meant.message} ({job.refused} times, while other pictures were uploaded)"
+                raise PictureFault(message, hint=meant.hint, code=meant.code, log_id=meant.log_id) from None
+            raise meant from None
         self._uploaded_at = max(self._uploaded_at, began)
         self._answered(ticket, self._pace.succeeded(ticket))
         return uploaded
@@ -77,11 +78,10 @@ class Uploader:
         if ticket is None:
             return
         try:
-            self._client.sign_in()
+            if self._client.sign_in():
+                self._answered(ticket, self._pace.signed_in(ticket))
         except LarkdropError as fault:
             self._failed(ticket, fault)
-        else:
-            self._answered(ticket, self._pace.signed_in(ticket))
         finally:
             self.give_back(ticket)
 
@@ -91,11 +91,21 @@ class Uploader:
             self._pace.give_back(ticket)
             self._queue.wake()
 
+    def _for_this_picture(self, job: Job, fault: LarkdropError) -> LarkdropError:
+        """The fault; or one that holds nothing, where something on the way says it to this picture only.
+
+        As a filter does that answers with a page of its own, again and again, while others are uploaded.
+        """
+        if not isinstance(fault, SetupFault) or fault.code is not None:
+            return fault
+        again, job.held_at = self._uploaded_at > job.held_at, time.monotonic()
+        return CallFault(fault.message, hint=fault.hint, log_id=fault.log_id) if again else fault
+
     def _count_refusal(self, job: Job) -> bool:
-        """Count a refused call. Whether it is the picture's fault: so many, and others uploaded since the first."""
+        """Count a refused call. Whether it is the picture's fault: so many since the first, and others are uploaded."""
         if job.refused == 0:
             job.refused, job.refused_at = 1, time.monotonic()
-        elif self._uploaded_at > job.refused_at:
+        elif self._uploaded_at > job.refused_at and not self._pace.hold:
             job.refused += 1
         return job.refused >= MOST_REFUSED
 

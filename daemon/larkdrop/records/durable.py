@@ -36,16 +36,24 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
     One that is there already may have been made a moment ago, by another thread or before a crash, and not be synced
     yet; so every name on the way, up to a mount point, is synced once a process.
     """
+    missing = {one for one in (folder, *folder.parents) if not one.exists()}
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     for made in (folder, *folder.parents):
         if os.path.ismount(made):
             break
-        status = made.stat()
-        _sync_name(made, status.st_dev, status.st_ino)
+        if made in missing:  # which may get the inode of one that was removed
+            _sync_parent(made)
+        else:
+            status = made.stat()
+            _sync_name(made, status.st_dev, status.st_ino)
 
 
 @lru_cache(maxsize=10_000)
 def _sync_name(folder: Path, _device: int, _inode: int) -> None:
+    _sync_parent(folder)
+
+
+def _sync_parent(folder: Path) -> None:
     with suppress(PermissionError):  # who may not list the folder above has made no name in it
         sync_folder(folder.parent)
 

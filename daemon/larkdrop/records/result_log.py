@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 from operator import ne
 from pathlib import Path
@@ -86,6 +87,9 @@ class ResultLog:
     def _follow(self) -> None:
         """Open the file anew where a rotation has put another, or none, in its place."""
         if not still_named(self.path, os.fstat(self._file)):
+            if self._sound is not None:
+                with suppress(OSError):
+                    self._repair(self._file, self._sound)
             fresh = self._open()
             os.close(self._file)
             self._file, self._sound = fresh, None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -34,11 +35,23 @@ def set_up(level: str, form: Literal["auto", "json", "console"]) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
     # watchdog's and urllib3's own words: what matters of them is said by larkdrop.
     logging.getLogger().addHandler(logging.NullHandler())
+
+
+class _StandardError:
+    """Where lines go, as far as they can: a full disk or a reader that is gone must cost nothing but lines."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def _with_priority(_logger: WrappedLogger, method: str, line: EventDict) -> str:
