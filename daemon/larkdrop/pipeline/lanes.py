@@ -1,4 +1,4 @@
-"""The lanes of the queue: in each, a path waits once, and each has its own order in which jobs go."""
+"""The lanes of the queue: in each a path waits once, and each has an order of its own; and how many are where."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import heapq
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
+from typing import Literal
 
 from larkdrop.pipeline.job import Job
 
@@ -129,3 +131,38 @@ class LateCount:
     def within(self, now: float) -> int:
         """Those of the minute before ``now``."""
         return sum(count for second, count in self._by_second.items() if second > now - LATE_SECONDS)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many paths are where."""
+
+    fresh: int
+    backlog: int
+    backoff: int
+    working: int
+
+    def fields(self) -> dict[str, int]:
+        """As JSON."""
+        return {"waiting": self.fresh + self.backlog, "in_backoff": self.backoff, "uploading": self.working}
+
+    @property
+    def waiting(self) -> int:
+        return self.fresh + self.backlog + self.backoff
+
+
+@dataclass(frozen=True)
+class FolderCounts:
+    """Those of one folder, and for how many seconds the oldest has waited that waits; 0 where none does."""
+
+    counts: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
+    oldest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one path is: being worked on, in backoff until ``job.due``, or waiting behind ``ahead`` others."""
+
+    job: Job
+    where: Literal["working", "backoff", "waiting"]
+    ahead: int

@@ -10,16 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import Ticket
 from larkdrop.pipeline.job import Job, Outcome
-from larkdrop.pipeline.lanes import BackoffLane, FreshLane, Lane, LateCount
+from larkdrop.pipeline.lanes import BackoffLane, Counts, FolderCounts, FreshLane, Lane, LateCount, Place
 
 # Paths that may wait in a lane; past it the folder itself is the queue, and a rescan finds what had no room.
 MOST = 10_000
@@ -29,41 +27,6 @@ FRESH_SECONDS = 10.0
 SHARE = 20
 # Seconds; a shorter wait is not worth a thread's sleep.
 SOON = 0.0005
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many paths are where."""
-
-    fresh: int
-    backlog: int
-    backoff: int
-    working: int
-
-    def fields(self) -> dict[str, int]:
-        """As JSON."""
-        return {"waiting": self.fresh + self.backlog, "in_backoff": self.backoff, "uploading": self.working}
-
-    @property
-    def waiting(self) -> int:
-        return self.fresh + self.backlog + self.backoff
-
-
-@dataclass(frozen=True)
-class FolderCounts:
-    """Those of one folder, and for how many seconds the oldest has waited that waits; 0 where none does."""
-
-    counts: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
-    oldest: float = 0.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one path is: being worked on, in backoff until ``job.due``, or waiting behind ``ahead`` others."""
-
-    job: Job
-    where: Literal["working", "backoff", "waiting"]
-    ahead: int
 
 
 class DropQueue:

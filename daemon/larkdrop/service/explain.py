@@ -20,7 +20,7 @@ from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import quiet_for, quiet_needed
 from larkdrop.lark.gate import Hold
 from larkdrop.pipeline.inspect import inspect
-from larkdrop.pipeline.queue import Place
+from larkdrop.pipeline.lanes import Place
 from larkdrop.records.index import File, Index
 from larkdrop.records.sidecar_fields import Record
 from larkdrop.service.keys import FileNow, file_now

@@ -22,8 +22,8 @@ from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault, MomentFault, NotAvailable, PictureFault, SetupFault, Throttled
 from larkdrop.lark import codes
 from larkdrop.lark.gate import Hold
+from larkdrop.pipeline.lanes import FolderCounts
 from larkdrop.pipeline.measure import Durations
-from larkdrop.pipeline.queue import FolderCounts
 from larkdrop.records.index import Index
 from larkdrop.service.parts import Parts
 from larkdrop.service.status import is_gone, needs

@@ -11,7 +11,7 @@ from larkdrop.config.settings import Settings, Watch
 from larkdrop.errors import CallFault, LarkdropError
 from larkdrop.folder.scan import Scan
 from larkdrop.lark.gate import Hold
-from larkdrop.pipeline.queue import FolderCounts
+from larkdrop.pipeline.lanes import FolderCounts
 from larkdrop.records.index import File, Index
 from larkdrop.service.parts import Parts
 from larkdrop.service.texts import counted, duration, local_time
