@@ -177,9 +177,8 @@ class Watcher:
                 self._begin(watch, root)
                 self._listener.folder_back(watch)
         limited = any(root.limited for root in self._roots.values()) or self._count_refused() > self._refused
-        if limited and time.monotonic() >= self._retry_at:
-            self._watch_anew()
-        if self._reader and any(os.access(folder, os.R_OK) for folder in tuple(self._reader.unreadable)):
+        unreadable = tuple(self._reader.unreadable) if self._reader else ()
+        if time.monotonic() >= self._retry_at and (limited or any(os.access(one, os.R_OK) for one in unreadable)):
             self._watch_anew()
 
     def _has_ended(self, root: _Root) -> bool:
@@ -258,9 +257,11 @@ class Watcher:
             self._reader.unreadable.clear()
         for watch, root in self._roots.items():
             if root.by_events and root.identity:
+                was_limited = root.limited
                 self._unschedule(root)
                 self._schedule(watch, root)
-                self._listener.request_scan(watch)  # for what came meanwhile
+                if not (was_limited or root.limited):
+                    self._listener.request_scan(watch)  # for what came meanwhile; where it is limited, it is polled
         self._refused = self._count_refused()
 
 
