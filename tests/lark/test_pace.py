@@ -26,13 +26,18 @@ def ticket(pace: Pace, *, fresh: bool = True) -> Ticket:
     return made
 
 
+def throttle(seconds: float) -> Throttled:
+    """Lark asks to wait so long."""
+    fault = Throttled("slow down")
+    fault.retry_after = seconds
+    return fault
+
+
 def test_everything_waits_for_exactly_as_long_as_lark_asks() -> None:
     """Not a moment less, and hardly more."""
     clock = Clock()
     pace = make(clock)
-    throttled = Throttled("slow down")
-    throttled.retry_after = 7.0
-    pace.failed(ticket(pace), throttled, first=True)
+    pace.failed(ticket(pace), throttle(7.0), first=True)
     assert pace.delay(fresh=True) == 7.0
     clock.now += 6.99
     assert pace.ticket(fresh=True) is None
@@ -44,9 +49,7 @@ def test_a_person_ends_a_wait_that_lark_asked_for() -> None:
     """It may be a proxy that asked for a day."""
     clock = Clock()
     pace = make(clock)
-    throttled = Throttled("slow down")
-    throttled.retry_after = 86_400.0
-    pace.failed(ticket(pace), throttled, first=True)
+    pace.failed(ticket(pace), throttle(86_400.0), first=True)
     pace.probe_now()
     assert pace.ticket(fresh=True)
 
@@ -57,9 +60,7 @@ def test_a_probe_that_is_throttled_is_followed_by_another() -> None:
     pace = make(clock)
     pace.failed(ticket(pace), SetupFault("bot is off"), first=True)
     clock.now += pace.delay(fresh=True)
-    throttled = Throttled("slow down")
-    throttled.retry_after = 7.0
-    pace.failed(ticket(pace), throttled, first=True)
+    pace.failed(ticket(pace), throttle(7.0), first=True)
     assert pace.hold
     assert pace.delay(fresh=True) == 7.0
     clock.now += 7.0
@@ -151,10 +152,8 @@ def test_what_a_picture_waits_for_is_told() -> None:
         clock.now += 0.001
     assert pace.limited(120)[0] >= 120
     assert pace.limited(120)[1] == "Lark takes 60 calls a minute"
-    throttled = Throttled("slow down")
-    throttled.retry_after = 7.0
     pace = make(clock)
-    pace.failed(ticket(pace), throttled, first=True)
+    pace.failed(ticket(pace), throttle(7.0), first=True)
     assert pace.limited(0) == (7.0, "Lark asked for a pause")
     pace.failed(Ticket(clock.now), SetupFault("bot is off"), first=True)
     assert pace.limited(0) == (0, "")
