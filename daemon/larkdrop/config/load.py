@@ -25,6 +25,8 @@ from larkdrop.errors import ConfigError
 
 ENV_PREFIX = "LARKDROP_"
 KEYS = frozenset((name, key) for name, section in SECTIONS.items() for key in section.model_fields)
+# systemd credentials, and which key each of them is.
+CREDENTIALS = {"app_secret": ("lark", "app_secret"), "fleet_url": ("fleet", "url")}
 # Keys whose values are paths.
 PATHS = frozenset({"path", "move_to", "dir", "results"})
 PLAIN_URL = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w./-]*)?", re.ASCII)
@@ -102,7 +104,7 @@ def load_with_origins(named: Path | None = None, *, signs_in: bool = True) -> tu
 
 
 def _hint(file: Path | None, *, missing: set[Place]) -> str:
-    if ("lark", "app_secret") in missing and (credential := _credential()):
+    if ("lark", "app_secret") in missing and (credential := _credential("app_secret")):
         return (
             f"The systemd credential {credential} is empty: put the secret into the file that the unit's "
             "LoadCredential= names, such as /etc/larkdrop/app_secret, and start the service again."
@@ -126,22 +128,26 @@ def _toml(file: Path | None) -> dict[str, Any]:
         raise ConfigError(f"the config file {file} can't be read: {error.strerror}", hint=hint) from error
 
 
-def _credential() -> Path | None:
-    """The file ``app_secret`` in ``$CREDENTIALS_DIRECTORY`` (systemd's ``LoadCredential=``), where there is one."""
+def _credential(name: str) -> Path | None:
+    """The file ``name`` in ``$CREDENTIALS_DIRECTORY`` (systemd's ``LoadCredential=``), where there is one."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(folder, "app_secret") if folder else None
+    file = Path(folder, name) if folder else None
     return file if file and os.path.lexists(file) else None
 
 
 def _credentials() -> dict[str, Any]:
-    """What the credential holds; an empty one is none."""
-    file = _credential()
-    try:
-        secret = file.read_text(encoding="utf-8").strip() if file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        hint = "It must hold the app secret as plain text."
-        raise ConfigError(f"the credential {file} can't be read", hint=hint) from error
-    return {"lark": {"app_secret": secret}} if secret else {}
+    """What the credentials hold; an empty one is none."""
+    found: dict[str, Any] = {}
+    for name, (section, key) in CREDENTIALS.items():
+        file = _credential(name)
+        try:
+            secret = file.read_text(encoding="utf-8").strip() if file else ""
+        except (OSError, UnicodeDecodeError) as error:
+            hint = f"It must hold {key} of [{section}] as plain text."
+            raise ConfigError(f"the credential {file} can't be read", hint=hint) from error
+        if secret:
+            found[section] = {key: secret}
+    return found
 
 
 def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -214,6 +220,8 @@ def _shown(path: tuple[str, ...], value: Any, base: Path) -> str:
     if path not in KEYS or value is None or isinstance(value, dict | list | BaseModel):
         return ""
     section, key = path
+    if path == ("fleet", "url"):
+        return ""
     if section == "lark":
         is_plain = isinstance(value, int | float) or (key == "base_url" and PLAIN_URL.fullmatch(str(value)))
         if key in SECRETS or not is_plain:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +13,18 @@ from typing import Annotated, Any, ClassVar, Literal
 import platformdirs
 from pydantic import AfterValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
-from larkdrop.config.validate import FilePath, Listen, Seconds, Section, Token, Url, WatchedFolder, problem
+from larkdrop.config.validate import (
+    FilePath,
+    HostName,
+    Listen,
+    PostgresUrl,
+    Seconds,
+    Section,
+    Token,
+    Url,
+    WatchedFolder,
+    problem,
+)
 
 SECRETS = ("app_secret", "tenant_access_token")
 # What the examples have where a person puts their own.
@@ -164,6 +176,19 @@ class Log(Section):
     results: FilePath | None = _key(None, "The result log; default: results.jsonl in state.dir.")
 
 
+class Fleet(Section):
+    """Several hosts, one app."""
+
+    url: PostgresUrl = _key(
+        "",
+        "The PostgreSQL database by which hosts share an app; empty: this host is alone. With a password better kept "
+        "out of here: LARKDROP_FLEET__URL, or a systemd credential fleet_url.",
+    )
+    host: HostName = Field(
+        default_factory=socket.gethostname, description="This host's name in the fleet; default: the machine's name."
+    )
+
+
 class Metrics(Section):
     """What others may see of it over HTTP."""
 
@@ -180,6 +205,7 @@ class Settings(Section):
     upload: Upload = Field(default_factory=Upload)
     state: State = Field(default_factory=State)
     log: Log = Field(default_factory=Log)
+    fleet: Fleet = Field(default_factory=Fleet)
     metrics: Metrics = Field(default_factory=Metrics)
 
     @property
@@ -203,5 +229,6 @@ class Settings(Section):
 
 
 SECTIONS: dict[str, type[Section]] = {
-    "lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log, "metrics": Metrics,
+    "lark": Lark, "watch": Watch, "upload": Upload, "state": State, "log": Log, "fleet": Fleet,
+    "metrics": Metrics,
 }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import stat
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
@@ -123,10 +125,37 @@ def _token(token: SecretStr) -> SecretStr:
     return token
 
 
+def _postgres_url(url: SecretStr) -> SecretStr:
+    """Nothing of it is quoted, since it may hold a password; psycopg is looked for, not loaded."""
+    text = url.get_secret_value()
+    if not text:
+        return url
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise problem("must be a URL such as postgresql://larkdrop@db.example/larkdrop?sslmode=verify-full")
+    try:
+        parts = urlsplit(text)
+        _port = parts.port if "," not in parts.netloc else None
+    except ValueError as error:  # its text quotes the URL
+        raise problem("is not a URL; write one such as postgresql://larkdrop@db.example/larkdrop") from error
+    if not text.isprintable() or " " in text:
+        raise problem("must be one word; write special characters of the password as %40 for @, and so on")
+    if find_spec("psycopg") is None:
+        raise problem('needs psycopg: pip install "larkdrop[fleet]"')
+    return url
+
+
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII):
+        raise problem("must be a name of letters, digits, dots and hyphens, such as camera-7")
+    return name
+
+
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 WatchedFolder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_existing_folder)]
 Url = Annotated[str, AfterValidator(_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 Listen = Annotated[str, AfterValidator(_listen)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 

@@ -77,19 +77,14 @@ def proves(mtime_ns: int, ctime_ns: int, written: os.stat_result) -> bool:
     return written.st_mtime_ns == mtime_ns and written.st_ctime_ns > ctime_ns
 
 
-def look(folder: int, name: str, image: Stamp) -> tuple[bool, Record | None]:
-    """Whether the image ``name`` has a sidecar, and its record where two stats prove that it is of ``image``."""
+def look(folder: int, name: str, image: Stamp) -> Record | None:
+    """The record in the sidecar of the image ``name``, where two stats prove that it is of ``image``."""
     try:
         written = os.stat(name_for(name), dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False, None
-    if not proves(image.mtime_ns, image.ctime_ns, written):
-        return True, None
-    try:
-        record = read(folder, name)
+        record = read(folder, name) if proves(image.mtime_ns, image.ctime_ns, written) else None
     except (OSError, Foreign):
-        return True, None
-    return True, record if record and record.size == image.size else None
+        return None
+    return record if record and record.size == image.size else None
 
 
 def read(folder: int, name: str) -> Record | None:

@@ -2,6 +2,7 @@
 
 - **Something in the set-up is wrong** (wrong credentials, a missing scope, …): closed until a call succeeds. One call,
   the probe, goes every `probe_seconds`, or at once when a person says that it is fixed.
+  Where hosts share an app, one of them probes for all (`fleet/gate.py`).
 - **An outage**: the first calls of `OUTAGE` pictures in a row failed. Closed until a call succeeds; a probe goes after
   pauses that grow.
 
@@ -41,7 +42,7 @@ class Gate:
         self._failures = 0  # first calls in a row
         self._probe: Ticket | None = None  # in flight
         self._probe_at = 0.0
-        self._fixed_at = -math.inf  # as a person said
+        self.fixed_at = -math.inf  # as a person said
 
     def delay(self, now: float) -> float:
         """Seconds until a call may go; infinite while only the running probe can tell."""
@@ -96,11 +97,26 @@ class Gate:
         return None
 
     def probe_now(self, now: float) -> None:
-        self._probe_at, self._fixed_at = 0.0, now
+        self._probe_at, self.fixed_at = 0.0, now
+
+    def hold_with_others(self, reason: SetupFault, now: float, *, probe: bool) -> Hold:
+        """All hosts hold; this one sends the ``probe``, or leaves that to another."""
+        self._probe_at = now if probe else math.inf
+        if self.hold and self.hold.person:
+            return self.hold
+        return self._close(reason, now, person=True)
+
+    def probe_in(self, seconds: float, now: float) -> None:
+        """Nobody else probes any more."""
+        self._probe_at = now + seconds
+
+    def open(self) -> None:
+        """Another host's probe succeeded."""
+        self.hold, self._failures = None, 0
 
     def _probe_in(self, seconds: float, now: float, failed: Ticket) -> None:
         """Put the next probe off; but a call from before a person said that it is fixed proves nothing."""
-        if failed.at >= self._fixed_at:
+        if failed.at >= self.fixed_at:
             self._probe_at = now + seconds
 
     def _close(self, reason: LarkdropError, now: float, *, person: bool) -> Hold:

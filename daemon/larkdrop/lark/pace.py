@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from larkdrop.errors import LarkdropError, Throttled
+from larkdrop.errors import LarkdropError, SetupFault, Throttled
 from larkdrop.lark.gate import Gate, Hold
 from larkdrop.lark.throttling import Pause
-from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
+from larkdrop.lark.windows import RateWindows, Ticket
 
 
 class Pace:
@@ -17,15 +17,14 @@ class Pace:
 
     def __init__(
         self,
+        windows: RateWindows,
         *,
-        per_second: int,
-        per_minute: int,
         probe_seconds: float,
         pauses: Callable[[], Iterator[float]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``pauses`` is called when an outage begins: seconds after its first failure, its second, and so on."""
-        self._windows: RateWindows = LocalWindows(per_second, per_minute)
+        self._windows = windows
         self._gate = Gate(probe_seconds=probe_seconds, pauses=pauses)
         self._pause = Pause()
         self._clock = clock
@@ -117,6 +116,26 @@ class Pace:
         with self._lock:
             self._pause.end()
             self._gate.probe_now(self._clock())
+
+    @property
+    def fixed_at(self) -> float:
+        """When a person last said that it is fixed, in monotonic seconds."""
+        return self._gate.fixed_at
+
+    def hold_with_others(self, reason: SetupFault, *, probe: bool) -> Hold:
+        """Every host that shares the app holds; this one sends the ``probe``, or leaves that to another."""
+        with self._lock:
+            return self._gate.hold_with_others(reason, self._clock(), probe=probe)
+
+    def probe_in(self, seconds: float) -> None:
+        """The other hosts are out of reach: probe without them."""
+        with self._lock:
+            self._gate.probe_in(seconds, self._clock())
+
+    def open(self) -> None:
+        """Another host's probe succeeded."""
+        with self._lock:
+            self._gate.open()
 
     def _delay(self, now: float, *, fresh: bool) -> float:
         return max(self._gate.delay(now), self._pause.left(now), self._windows.delay(now, fresh=fresh))

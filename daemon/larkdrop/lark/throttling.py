@@ -53,7 +53,7 @@ class Learning:
 
     def __init__(self, limit: int, length: float) -> None:
         self.limit = self._configured = limit
-        self._length = length
+        self.length = length
         self._patience = PATIENCE
         self._throttled_until = -math.inf
         self._raise_at = math.inf
@@ -66,7 +66,7 @@ class Learning:
         together = now < self._throttled_until  # one throttle that hit several calls in flight
         self._throttled_until = max(self._throttled_until, until)
         before = list(passed)[: bisect_right(passed, at)]
-        *counts, count = _counts([*before, at], self._length)
+        *counts, count = _counts([*before, at], self.length)
         proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
             self.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf

@@ -101,7 +101,7 @@ class SlidingWindow:
 
 
 class RateWindows(Protocol):
-    """Where calls are counted: in this process, or one day by several hosts that share an app."""
+    """Where calls are counted: in this process, or by several hosts that share an app (`fleet/windows.py`)."""
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -119,7 +119,7 @@ class RateWindows(Protocol):
     def give_back(self, ticket: Ticket) -> None:
         """The call was not made, or was none for an upload: its places, and its turn, are free again."""
 
-    def arrived(self, ticket: Ticket, now: float) -> None:
+    def arrived(self, ticket: Ticket, now: float) -> object:
         """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest."""
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
@@ -143,6 +143,16 @@ class LocalWindows(RateWindows):
     @property
     def limits(self) -> tuple[int, int]:
         return self._second.limit, self._minute.limit
+
+    def set_limits(self, per_second: int, per_minute: int) -> None:
+        """Other limits from now on; what was learned of the old ones is forgotten."""
+        for window, limit in ((self._second, per_second), (self._minute, per_minute)):
+            window.learning = Learning(limit, window.learning.length)
+
+    def ages(self, now: float) -> list[float]:
+        """For how many seconds the calls of the last minute have counted."""
+        self._minute.expire(now)
+        return [now - at for at in self._minute.calls]
 
     def used(self, now: float) -> tuple[int, int]:
         for window in (self._second, self._minute):
@@ -172,14 +182,17 @@ class LocalWindows(RateWindows):
         self._due_fresh -= ticket.moved_fresh
         self._due -= ticket.moved
 
-    def arrived(self, ticket: Ticket, now: float) -> None:
+    def arrived(self, ticket: Ticket, now: float) -> float:
+        """As the interface has it. Returns by how many seconds later the call counts."""
         seconds = now - ticket.at
         self._answered += 1
         self._fastest = min(seconds, self._fastest * FORGETTING)
         late = seconds - (self._fastest if self._answered > ENOUGH else 0.0)
-        if late > MARGIN / 2:
-            self._second.postpone(ticket.at, late, now)
-            self._minute.postpone(ticket.at, late, now)
+        if late <= MARGIN / 2:
+            return 0.0
+        self._second.postpone(ticket.at, late, now)
+        self._minute.postpone(ticket.at, late, now)
+        return late
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         self._drop(ticket)

@@ -1,23 +1,44 @@
-"""Equal pictures are uploaded once: decided here while the first is in flight, and by the key cache after that."""
+"""Equal pictures are uploaded once: decided here while the first is in flight, and by the key cache after that.
+
+Where several hosts share an app, they decide it together (``records/shared_keys.py``), and who records a file that all
+of them see.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
+from functools import partial
 
+from larkdrop.folder.picture import Picture
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
-from larkdrop.records.key_cache import Content
+from larkdrop.records.key_cache import Content, Known
+from larkdrop.records.shared_keys import Elsewhere, SharedKeys
 
 
 class Claims:
     """Single flight: the first job with a content uploads it, and the others wait for its key."""
 
-    def __init__(self, queue: DropQueue) -> None:
+    def __init__(self, queue: DropQueue, shared: SharedKeys) -> None:
         self._queue = queue
+        self._shared = shared
         self._lock = threading.Lock()
         self._duplicates: dict[Content, list[Job]] = {}
         self._claimed_by: dict[str, Content] = {}  # by path, since another job may take over an outcome
+
+    @property
+    def host(self) -> str:
+        """The name by which other hosts know this one; empty where it is alone."""
+        return self._shared.host
+
+    def claim_file(self, job: Job, read: Picture) -> Elsewhere | None:
+        """Be the one who records a file in the state that was read, among all hosts that see it."""
+        return self._shared.claim_file(job.path, f"{read.stamp.inode} {read.stamp.mtime_ns} {read.sha256}")
+
+    def find(self, content: Content, job: Job) -> Known | Elsewhere | None:
+        """The key that another host has got. Where there is none, a job with a ticket claims the content."""
+        return self._shared.find(job.path, content, upload=job.ticket is not None)
 
     def claim(self, content: Content, job: Job) -> bool:
         """Be the job that uploads ``content``; False where another one does."""
@@ -35,6 +56,8 @@ class Claims:
         """
         if job.outcome and job.outcome.holds_unkept_key:
             return
+        if job.outcome is None:
+            self._shared.release(job.path)
         with self._lock:
             content = self._claimed_by.pop(job.path, None)
             duplicates = self._duplicates.pop(content) if content else []
@@ -49,3 +72,16 @@ class Claims:
                 self._duplicates[content].append(job)
                 return
         self._queue.look_again(job)
+
+    def still_held(self, job: Job) -> bool:
+        """Whether no other host can have recorded the job's file meanwhile."""
+        return self._shared.still_held(job.path)
+
+    def recorded(self, job: Job) -> None:
+        """All is recorded: the other hosts may look."""
+        self._shared.release(job.path)
+
+    def wait_for_host(self, elsewhere: Elsewhere, job: Job) -> None:
+        """Give the job back to the queue once the other host is done with it, or gone."""
+        job.taken_at = math.inf
+        self._shared.wait_for(elsewhere, partial(self._queue.look_again, job))

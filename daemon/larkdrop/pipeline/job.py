@@ -31,7 +31,7 @@ class Outcome:
 
     record: Record
     stamp: Stamp  # the state of the file that the record is about
-    content: Content | None = None  # what a new key belongs to; None where the outcome brought none
+    content: Content | None = None  # what a key belongs to that is new here; None where the outcome brought none
     left: set[Step] = field(default_factory=lambda: set(Step))
     was_known: bool = False  # by a sidecar that was there already
     failed: bool = False  # the last step that was tried

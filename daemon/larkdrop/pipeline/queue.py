@@ -158,6 +158,12 @@ class DropQueue:
             fresh = len(self._ready) + len(self._fresh) + len(self._calls)
             return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
 
+    def needs_calls(self) -> tuple[int, int, int]:
+        """How many calls may be needed for fresh drops and for the backlog; and how many paths wait in all."""
+        with self._changed:
+            fresh = len(self._fresh) + len(self._calls)
+            return fresh, len(self._backlog), sum(len(lane) for lane in self._lanes)
+
     def left(self, settling: Callable[[], set[str]]) -> int:
         """How many paths are in here or among ``settling``, which is asked while nothing moves between the two.
 

@@ -107,6 +107,10 @@ class Recorder:
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
         self._claims.release(job)
+        if Step.KEY_CACHE not in outcome.left and Step.RESULT_LOG in outcome.left and not self._claims.still_held(job):
+            job.outcome = None  # another host may have recorded the file meanwhile; the key is kept
+            self._queue.look_again(job)
+            return
         inbox = self._inboxes[job.watch]
         if inbox.make_room():
             inbox.jobs.put(job)
@@ -157,6 +161,7 @@ class Recorder:
             with self._lock:
                 self._reserved.discard(outcome.move_to)
         job.outcome = None
+        self._claims.recorded(job)
         if outcome.outdated:
             self._queue.look_again(job)  # for what the file is by now
         else:

@@ -31,7 +31,8 @@ from larkdrop.pipeline.memory import Memory
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
-from larkdrop.records.key_cache import Content, KeyCache
+from larkdrop.records.key_cache import Content, KeyCache, Known
+from larkdrop.records.shared_keys import Elsewhere
 from larkdrop.records.sidecar_fields import Record, now
 
 # Bytes of large pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are
@@ -83,7 +84,7 @@ class Failed:
     fault: LarkdropError | None = None
 
 
-Next = Then | Found | Unfinished | Duplicate | Failed
+Next = Then | Found | Unfinished | Duplicate | Elsewhere | Failed
 
 
 class Worker:
@@ -139,6 +140,8 @@ class Worker:
                 self._queue.done(job)
             case Duplicate(content):
                 self._claims.wait_for(content, job)
+            case Elsewhere() as elsewhere:
+                self._claims.wait_for_host(elsewhere, job)
             case Failed(fault):
                 self._backoff.retry(job, fault)
             case Then.NEEDS_CALL:
@@ -198,7 +201,7 @@ class Worker:
                 return Found(outcome)
             if self._recorder.is_done_without_sidecar(job.path, stamp):
                 return Then.DONE
-            has_sidecar, proven = sidecar.look(folder, name, stamp)
+            proven = sidecar.look(folder, name, stamp)
             if proven:
                 return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
             is_large = stamp.size > LARGE
@@ -212,7 +215,9 @@ class Worker:
                 needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
                 if quiet < needed:
                     return Unfinished(read.stamp, needed - max(0.0, quiet))
-                if has_sidecar and (record := _vouched(folder, name, read)):
+                if elsewhere := self._claims.claim_file(job, read):
+                    return elsewhere
+                if record := _vouched(folder, name, read):
                     return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
                 return self._find_key(job, name, read)
             finally:
@@ -232,7 +237,12 @@ class Worker:
                         return Duplicate(content)
                     known = self._cache.get(content)  # it may have been recorded meanwhile
                 if known:
-                    return self._found(job, name, read, image_key=known.image_key, log_id=known.log_id, reused=True)
+                    return self._reused(job, name, read, known)
+                match self._claims.find(content, job):
+                    case Known() as known:
+                        return self._reused(job, name, read, known, content)
+                    case Elsewhere() as elsewhere:
+                        return elsewhere
             if job.ticket is None:
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
@@ -244,12 +254,20 @@ class Worker:
                 job, name, read, status="rejected", log_id=fault.log_id,
                 error_code=fault.code, error_message=fault.message, error_hint=fault.hint,
             )  # fmt: skip
-        return self._found(job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id)
+        return self._found(
+            job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id, host=self._claims.host
+        )
+
+    def _reused(self, job: Job, name: str, read: Picture, known: Known, content: Content | None = None) -> Found:
+        """The outcome with a key that is known; ``content`` where only another host has had it so far."""
+        return self._found(
+            job, name, read, content, image_key=known.image_key, log_id=known.log_id, host=known.host, reused=True
+        )
 
     def _found(
         self, job: Job, name: str, read: Picture, content: Content | None = None, *, reused: bool = False, **fields: Any
     ) -> Found:
-        """The outcome of what was read: ``content`` has a new key, ``fields`` are those of the record."""
+        """The outcome of what was read: ``content`` has a key that is new here, ``fields`` are those of the record."""
         lark, shape = self._settings.lark, read.shape
         record = Record(
             **{"status": "uploaded", **fields}, file=name, image_type=job.watch.image_type, api=lark.api,

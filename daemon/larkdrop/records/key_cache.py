@@ -29,7 +29,7 @@ T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (
     host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT,
-    image_key TEXT NOT NULL, log_id TEXT NOT NULL, uploaded_at TEXT NOT NULL,
+    image_key TEXT NOT NULL, log_id TEXT NOT NULL, uploaded_at TEXT NOT NULL, uploaded_by TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (host, app_id, api, image_type, sha256)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outcomes (
@@ -54,13 +54,26 @@ INSERT OR IGNORE INTO outcomes (path, watch, status, at, image_key, sha256, size
 DROP TABLE files;
 COMMIT;
 """
-PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?)"
+# Of hosts that share an app: which one uploaded it, where that was another; what they are to be told (`outbox.py`).
+ADD_UPLOADED_BY = "ALTER TABLE keys ADD COLUMN uploaded_by TEXT NOT NULL DEFAULT ''"
+SHARING = """
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, host TEXT, app_id TEXT, api TEXT, image_type TEXT, sha256 TEXT, file BLOB, size INTEGER
+);
+CREATE TABLE IF NOT EXISTS fleet (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+# What is got meanwhile is not in the outbox: all is sent when this host shares again.
+NOT_SHARING = "DROP TABLE IF EXISTS outbox; DROP TABLE IF EXISTS fleet;"
+PUT_OUTBOX = "INSERT INTO outbox VALUES (NULL,?,?,?,?,?,?,?)"
+PUT_KEY = "INSERT OR REPLACE INTO keys VALUES (?,?,?,?,?,?,?,?,?)"
 PUT_OUTCOME = "INSERT OR REPLACE INTO outcomes VALUES (NULL,?,?,?,?,?,?,?,?,?,NULL)"
 PUT_PLACE = (
     "UPDATE OR REPLACE outcomes SET place = ? WHERE id = (SELECT max(id) FROM outcomes WHERE path = ? AND sha256 = ?)"
 )
 PUT_UPLOADS = "INSERT INTO uploads VALUES (?,?) ON CONFLICT (day) DO UPDATE SET made = made + excluded.made"
-GET_KEY = "SELECT image_key, log_id FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?"
+GET_KEY = """
+SELECT image_key, log_id, uploaded_by FROM keys WHERE host=? AND app_id=? AND api=? AND image_type=? AND sha256=?
+"""
 
 
 class Content(NamedTuple):
@@ -79,6 +92,7 @@ class Known:
 
     image_key: str
     log_id: str
+    host: str = ""  # that uploaded it, where it was another one
 
 
 @dataclass(frozen=True)
@@ -111,8 +125,10 @@ class _Connection:
 class KeyCache:
     """A SQLite file; a context manager. Thread-safe; nobody who asks for a key waits for a commit."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, shares: bool = False) -> None:
+        """``shares``: other hosts are to be told of its keys."""
         self.path = path
+        self._shares = shares
         self._log = structlog.get_logger()
         self._reads, self._writes = _Connection(), _Connection()
         self._lock = threading.Lock()
@@ -140,7 +156,7 @@ class KeyCache:
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""
-        rows = self._run(self._reads, lambda db: db.execute(GET_KEY, content).fetchall())
+        rows = self.read(lambda db: db.execute(GET_KEY, content).fetchall())
         return Known(*rows[0]) if rows else None
 
     def put(self, row: Row) -> None:
@@ -164,19 +180,33 @@ class KeyCache:
             raise commit.failed
 
     def _write(self, rows: Sequence[Row]) -> None:
-        keys = [(*row.content, row.record.image_key, row.record.log_id, row.record.at) for row in rows if row.content]
+        keys = [(row.content, row) for row in rows if row.content]
+        uploaded = [(content, row) for content, row in keys if not row.record.reused]
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(PUT_OUTCOME, map(_values, rows))
             if keys:
-                db.executemany(PUT_KEY, keys)
-                db.execute(PUT_UPLOADS, (f"{date.today():%Y-%m-%d}", len(keys)))  # noqa: DTZ011 - the user's day
+                db.executemany(PUT_KEY, ((*content, *_answer(row.record)) for content, row in keys))
+            if uploaded:
+                today = f"{date.today():%Y-%m-%d}"  # noqa: DTZ011 - the user's day
+                db.execute(PUT_UPLOADS, (today, len(uploaded)))
+            if self._shares:
+                sent = ((*content, os.fsencode(row.path), row.record.size) for content, row in uploaded)
+                db.executemany(PUT_OUTBOX, sent)
 
-        self._run(self._writes, write)
+        self.write(write)
 
     def moved(self, path: str, sha256: str, place: str) -> None:
         """Remember where an image went: to ``place``, or it was deleted where that is empty. Raises sqlite3.Error."""
-        self._run(self._writes, lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path), sha256)))
+        self.write(lambda db: db.execute(PUT_PLACE, (os.fsencode(place), os.fsencode(path), sha256)))
+
+    def read(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``action`` finds out. Raises sqlite3.Error."""
+        return self._run(self._reads, action)
+
+    def write(self, action: Callable[[sqlite3.Connection], object]) -> None:
+        """A transaction: all that ``action`` changes, durably. Raises sqlite3.Error."""
+        self._run(self._writes, action)
 
     def _run(self, connection: _Connection, action: Callable[[sqlite3.Connection], T]) -> T:
         with connection.lock:
@@ -227,7 +257,10 @@ class KeyCache:
             db.executescript(SCHEMA)
             if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'files'").fetchone():
                 db.executescript(MIGRATE)
+            if "uploaded_by" not in {column for _, column, *_ in db.execute("PRAGMA table_info(keys)")}:
+                db.execute(ADD_UPLOADED_BY)
             db.executescript(INDEXES)
+            db.executescript(SHARING if self._shares else NOT_SHARING)
             db.execute(GET_KEY, ("",) * 5).fetchall()
         except sqlite3.Error:
             db.close()
@@ -241,6 +274,10 @@ class KeyCache:
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         return aside
+
+
+def _answer(record: Record) -> tuple[str, ...]:
+    return record.image_key, record.log_id, record.at, record.host if record.reused else ""
 
 
 def _values(row: Row) -> tuple[object, ...]:

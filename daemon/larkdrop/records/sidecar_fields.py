@@ -29,6 +29,7 @@ class Record:
     attempts: int  # calls that this file took, 0 where none was needed
     reused: bool
     log_id: str
+    host: str = ""  # that uploaded it, where hosts share the app
     image_key: str = ""
     error_code: int | None = None
     error_message: str = ""
@@ -53,6 +54,8 @@ class Record:
         made |= {name: getattr(self, name) for name in _PICTURE}
         made[f"{self.status}_at"] = self.at
         made |= {"attempts": self.attempts, "reused": self.reused, "log_id": self.log_id}
+        if self.host:
+            made["host"] = self.host
         if self.status == "rejected":
             made["error"] = {"code": self.error_code, "message": self.error_message, "hint": self.error_hint}
         return made
@@ -74,13 +77,14 @@ class Record:
                 error_code=error.get("code"),
                 error_message=error.get("message", ""),
                 error_hint=error.get("hint", ""),
+                host=made.get("host", ""),
                 **{name: made[name] for name in ("file", *_PICTURE, "attempts", "reused", "log_id")},
             )
         except (KeyError, AttributeError):
             return None
         texts = (
             record.file, record.sha256, record.at, record.image_key, record.log_id, record.error_message,
-            record.error_hint,
+            record.error_hint, record.host,
         )  # fmt: skip
         numbers = (record.size, record.mtime_ns, record.attempts)
         whole = all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)

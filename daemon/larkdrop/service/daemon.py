@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # Seconds between looks at the watched folders themselves, at whether a once-run is finished, and while starting or
 # stopping.
 TICK, TICK_ONCE, TICK_BRIEF = 2.0, 0.05, 0.02
+# Seconds that a stop waits at least for the fleet's database to be told.
+LEAVE_SECONDS = 2.0
 # Files that a once-run names where they are left.
 MOST_TOLD = 20
 
@@ -59,6 +61,7 @@ class Service:
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
+        self._sharing: threading.Thread | None = None
 
     def run(self, *, once: bool = False) -> int:
         """Watch and upload until a signal comes, or with ``once`` until what is there is done. Returns the exit code.
@@ -107,6 +110,13 @@ class Service:
         rescan = self._parts.rescan
         self._threads += [_start(RESCAN, rescan.run), _start(FOLDERS, rescan.run_folders)]
         self._threads += [_start("settle", self._parts.settle.run)]
+        if fleet := self._parts.fleet:
+            self._systemd.status("starts: joins the fleet")
+            self._sharing = _start("fleet", fleet.run)
+            while not fleet.tried.is_set():
+                self._systemd.extend()
+                if self._stop_asked(TICK_BRIEF):
+                    return False
         self._systemd.status("starts: signs in to Lark")
         self._sign_in()
         while self._signing_in and self._signing_in.is_alive():
@@ -206,6 +216,9 @@ class Service:
         self._join(self._threads, deadline)
         self._parts.recorder.stop()
         self._join(self._recording, deadline)
+        if self._parts.fleet and self._sharing:
+            self._parts.fleet.stop()
+            self._join([self._sharing], max(deadline, time.monotonic() + LEAVE_SECONDS))
         if working := self._parts.queue.counts().working:
             self._log.warning("drain_ended", unfinished=working, hint="They are uploaded after the next start.")
         self._log.info("stopped")

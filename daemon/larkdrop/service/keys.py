@@ -29,7 +29,7 @@ class FileNow:
 def file_now(path: str, watch: Watch | None) -> FileNow:
     """The file at an absolute path. Raises NotAFile, Changed, OSError."""
     with picture.parent_of(str(watch.path) if watch else os.path.dirname(path), path) as (folder, name):
-        _, proven = sidecar.look(folder, name, picture.stamp(folder, name))
+        proven = sidecar.look(folder, name, picture.stamp(folder, name))
         if proven:
             return FileNow(proven, None)
         read = picture.read(folder, name, accepted_images.MAX_BYTES)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from larkdrop.config.settings import Settings
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline.backoff import Backoff, pauses
 from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.intake import Intake
@@ -19,12 +21,18 @@ from larkdrop.pipeline.rescan import Rescan
 from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
+from larkdrop.records.outbox import Outbox
 from larkdrop.records.result_log import ResultLog
+from larkdrop.records.shared_keys import Alone
+
+if TYPE_CHECKING:
+    from larkdrop.fleet.member import Member
+    from larkdrop.fleet.sharing import Sharing
 
 
 @dataclass(frozen=True)
 class Parts:
-    """``since`` is when they were built, in Unix seconds."""
+    """``since`` is when they were built, in Unix seconds; ``fleet`` is None where this host shares with no other."""
 
     since: float
     base_url: str
@@ -40,6 +48,7 @@ class Parts:
     uploader: Uploader
     recorder: Recorder
     worker: Worker
+    fleet: Member | None
 
     @property
     def left(self) -> int:
@@ -54,21 +63,28 @@ class Parts:
 
 def build(settings: Settings) -> Parts:
     """Nothing is opened or started yet."""
-    lark, upload = settings.lark, settings.upload
-    cache, results, client = KeyCache(settings.key_cache), ResultLog(settings.results), Client(lark)
+    lark, upload, shares = settings.lark, settings.upload, bool(settings.fleet.url.get_secret_value())
+    cache, results = KeyCache(settings.key_cache, shares=shares), ResultLog(settings.results)
+    client = Client(lark)
+    if shares:
+        from larkdrop.fleet.sharing import Sharing  # noqa: PLC0415 - loads the driver of the database
+
+        sharing = Sharing.of(lark, settings.fleet)
+    else:
+        sharing = None
     pace = Pace(
-        per_second=lark.requests_per_second,
-        per_minute=lark.requests_per_minute,
+        sharing.windows if sharing else LocalWindows(lark.requests_per_second, lark.requests_per_minute),
         probe_seconds=lark.probe_seconds,
         pauses=partial(pauses, upload.backoff_initial, upload.backoff_max),
     )
     queue = DropQueue(pace)
+    member = _member(sharing, settings, pace, queue, cache) if sharing else None
     settle = Settle(queue.put)
     rescan = Rescan(settings.watch, queue, upload.rescan_seconds)
     intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    claims = Claims(queue)
+    claims = Claims(queue, sharing.keys if sharing else Alone())
     recorder = Recorder(settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
     worker = Worker(
         settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, claims=claims,
@@ -76,5 +92,15 @@ def build(settings: Settings) -> Parts:
     )  # fmt: skip
     return Parts(
         time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
-        recorder, worker,
+        recorder, worker, member,
     )  # fmt: skip
+
+
+def _member(sharing: Sharing, settings: Settings, pace: Pace, queue: DropQueue, cache: KeyCache) -> Member:
+    from larkdrop.fleet.gate import FleetGate  # noqa: PLC0415 - loads the driver of the database
+    from larkdrop.fleet.member import Member  # noqa: PLC0415
+
+    gate = FleetGate(pace, sharing.identity.host)
+    return Member(
+        sharing, settings.lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake
+    )

@@ -42,7 +42,7 @@ def _retry(path: str, settings: Settings, live: Parts | None) -> Answer:
         return answer
     try:
         with picture.parent_of(str(watch.path), path) as (folder, name):
-            _, proven = sidecar.look(folder, name, picture.stamp(folder, name))
+            proven = sidecar.look(folder, name, picture.stamp(folder, name))
             record = None
             with suppress(sidecar.Foreign):
                 record = sidecar.read(folder, name)

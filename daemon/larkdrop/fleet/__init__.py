@@ -1,0 +1,1 @@
+"""What hosts that share one app share, over PostgreSQL."""

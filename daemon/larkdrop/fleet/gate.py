@@ -1,0 +1,97 @@
+"""One gate where it is the app's fault: the host that finds out tells the others, all hold, and one probes.
+
+That is for what the platform answered with a code: a quota used up, the bot switched off, a wrong secret. What keeps
+one host from the platform (its network, its proxy) is its own business. Where another host's probe succeeds, the reason
+was that of the host alone that told it, such as a mistyped secret: it is not told again for some time.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from larkdrop.errors import SetupFault
+from larkdrop.lark.gate import Hold
+from larkdrop.lark.pace import Pace
+
+# Seconds for which a reason that another host disproved stays this host's own; and for which a probe may be sent.
+OWN_SECONDS, PROBE_SECONDS = 600.0, 10.0
+
+
+@dataclass(frozen=True)
+class News:
+    """What the database is told: why all should hold, that they need not any more, that a person says it is fixed."""
+
+    hold: dict[str, Any] | None = None
+    opened: bool = False
+    fixed: bool = False
+
+
+class FleetGate:
+    """Keeps this host's gate and the fleet's the same. For one thread; times are monotonic seconds."""
+
+    def __init__(self, pace: Pace, host: str) -> None:
+        self._pace = pace
+        self._host = host
+        self._shared: Hold | None = None  # this host's, while it is the fleet's
+        self._told: Reason | None = None  # by this host, of the fleet's
+        self._own: Reason | None = None  # of this host alone
+        self._own_until = self._probe_until = -math.inf
+        self._fixed_at = -math.inf
+
+    def news(self, now: float) -> News:
+        """What the database should be told."""
+        hold, fixed = self._pace.hold, self._pace.fixed_at > self._fixed_at
+        self._fixed_at = self._pace.fixed_at
+        if self._shared:
+            return News(opened=hold is None, fixed=fixed)
+        if hold is None or not hold.person or hold.reason.code is None:
+            return News()
+        self._told = Reason(hold.reason.code, hold.reason.hint)
+        if self._told == self._own and now < self._own_until:
+            return News()
+        reason = hold.reason
+        fields = {"code": reason.code, "message": reason.message, "hint": reason.hint, "host": self._host}
+        return News(hold=fields)
+
+    @property
+    def held_for(self) -> str:
+        """Why this host holds, for those who ask about all hosts; empty where it doesn't."""
+        return self._pace.hold.reason.message if self._pace.hold else ""
+
+    def heard(self, hold: dict[str, Any] | None, now: float, *, probe: bool) -> bool:
+        """Do as the fleet does; whether this opened the gate.
+
+        ``probe``: this host has a ticket to try whether calls succeed again.
+        """
+        if hold is None:
+            opens = self._shared is not None and self._shared is self._pace.hold
+            if opens:
+                self._own, self._own_until = self._told, now + OWN_SECONDS
+                self._pace.open()
+            self._shared = self._told = None
+            return opens
+        if self._shared and self._pace.hold is None:
+            return False  # this host's probe has just succeeded, which is told next
+        if hold["host"] != self._host:
+            self._told = None
+            hold["message"] += f" (found by {hold['host']})"
+        if probe:
+            self._probe_until = now + PROBE_SECONDS
+        reason = SetupFault(hold["message"], hint=hold["hint"], code=hold["code"])
+        self._shared = self._pace.hold_with_others(reason, probe=now < self._probe_until)
+        return False
+
+    def alone(self, probe_seconds: float) -> None:
+        """The database is away: this host probes by itself."""
+        if self._shared:
+            self._pace.probe_in(probe_seconds)
+        self._shared = None
+
+
+class Reason(NamedTuple):
+    """Why calls are held, as far as it tells one hold from another."""
+
+    code: int | None
+    hint: str

@@ -1,0 +1,198 @@
+"""This host's part in the fleet: joins, keeps up its heartbeat, asks for tickets and tells of keys; or goes on alone.
+
+The database is shared memory, not a dependency: while it is away, this host keeps its part of the limit, records as
+ever, and tells what it learned when it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from larkdrop import __version__
+from larkdrop.config.settings import Lark
+from larkdrop.fleet import schema
+from larkdrop.fleet.database import Away
+from larkdrop.fleet.gate import FleetGate
+from larkdrop.fleet.sharing import Sharing
+from larkdrop.records.outbox import Outbox
+
+ENTER = """
+SELECT larkdrop.enter(
+    %s::text, %s::text, %s::uuid, %s::text, %s::float8, %s::integer, %s::integer, %s::float8[]
+)
+"""
+TAKE = """
+SELECT larkdrop.take(
+    %s::text, %s::text, %s::uuid, %s::integer, %s::integer, %s::integer, %s::text, %s::bigint[], %s::bigint[],
+    %s::float8[], %s::float8, %s::jsonb, %s::boolean, %s::boolean, %s::float8
+)
+"""
+LEAVE = "SELECT larkdrop.leave(%s::text, %s::text, %s::uuid)"
+# Seconds between tries to reach the database again; and where another process has this host's name.
+RETRY, RETRY_REPLACED = 1.0, 60.0
+# Seconds between looks for the end of others' claims, and at least between two times that keys and claims are told of.
+LOOK, TELL = 0.25, 0.1
+# Seconds between commits that note what was sent.
+CLEAR = 5.0
+# Keys sent together.
+MOST_KEYS = 500
+
+
+class Member:
+    """``run`` is meant for a thread of its own."""
+
+    def __init__(
+        self, sharing: Sharing, lark: Lark, *, gate: FleetGate, outbox: Outbox,
+        calls: Callable[[], tuple[int, int, int]], wake: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """``calls`` says how many calls fresh drops and the backlog need, and how many files wait in all.
+
+        ``wake`` is called when calls may go that could not before.
+        """
+        self._identity = sharing.identity
+        self._lark = lark
+        self._database = sharing.database
+        self._windows = sharing.windows
+        self._keys = sharing.keys
+        self._gate = gate
+        self._outbox = outbox
+        self._asked = sharing.asked
+        self._calls = calls
+        self._wake = wake
+        self._log = structlog.get_logger()
+        self._began = time.monotonic()
+        self._stopped = False
+        self._joined = False
+        self._beat_at = self._retry_at = 0.0  # monotonic seconds
+        self._told_at = self._cleared_at = -math.inf
+        self.hosts = 1  # that share the app, as last seen
+        self.away: Away | None = None  # why this host is alone
+        self.away_since = self._began  # monotonic seconds
+        self.tried = threading.Event()  # once the database was reached, or could not be
+
+    def run(self) -> None:
+        """Take part until stopped."""
+        with suppress(sqlite3.Error):
+            self.hosts = int(self._outbox.recall("hosts") or 1)
+        while not self._stopped:
+            self._asked.clear()
+            try:
+                due = self._take_part()
+            except (Away, sqlite3.Error) as error:
+                due = self._go_alone(error)
+            self.tried.set()
+            self._asked.wait(max(0.0, due - time.monotonic()))
+        self._leave()
+
+    def stop(self) -> None:
+        """End ``run``."""
+        self._stopped = True
+        self._asked.set()
+
+    def _take_part(self) -> float:
+        """Ask and tell what is due. Returns when the next is, in monotonic seconds. Raises Away, sqlite3.Error."""
+        now = time.monotonic()
+        if not self._joined:
+            if now < self._retry_at:
+                return self._retry_at
+            self._join()
+        due = self._tell(now)
+        fresh, backlog, waiting = self._calls()
+        if time.monotonic() >= min(self._beat_at, self._windows.ask_at(fresh=fresh, backlog=backlog)):
+            self._take(fresh, backlog, waiting)
+            fresh, backlog, _ = self._calls()
+        return min(due, self._beat_at, self._windows.ask_at(fresh=fresh, backlog=backlog))
+
+    def _join(self) -> None:
+        self._database.connect()
+        self._outbox.refill(schema.prepare(self._database))
+        now = time.monotonic()
+        limits = self._lark.requests_per_second, self._lark.requests_per_minute
+        ages = self._windows.join(now)
+        self._database.ask(ENTER, (*self._identity, __version__, now - self._began, *limits, ages))
+        self._take(*self._calls())
+        self._keys.join()
+        self._log.info("fleet_joined", database=self._database.place, host=self._identity.host, hosts=self.hosts)
+        self._joined, self.away = True, None
+
+    def _take(self, fresh: int, backlog: int, waiting: int) -> None:
+        """A heartbeat, and tickets for calls. Raises Away."""
+        now, hold = time.monotonic(), self._gate.held_for
+        wanted = self._windows.wanted(now, fresh=fresh, backlog=backlog)
+        report, news = self._windows.report(now), self._gate.news(now)
+        ((answer,),) = self._database.ask(TAKE, (
+            *self._identity, *wanted, waiting, hold, report.returned, list(report.late), list(report.late.values()),
+            report.pause, json.dumps(news.hold) if news.hold else None, news.opened, news.fixed,
+            self._lark.probe_seconds,
+        ))  # fmt: skip
+        now = time.monotonic()
+        if answer.get("replaced"):
+            hint = "Give each host a name of its own: fleet.host."
+            raise Replaced(f"another larkdrop calls itself {self._identity.host}", hint=hint)
+        if answer["hosts"] != self.hosts:
+            self.hosts = answer["hosts"]
+            with suppress(sqlite3.Error):
+                self._outbox.remember("hosts", str(self.hosts))
+        self._keys.seen(now)
+        self._beat_at = now + answer["beat"]
+        opened = self._gate.heard(answer["hold"], now, probe=answer["probe"])
+        if self._windows.given(answer, wanted, now) or opened:
+            self._wake()
+
+    def _tell(self, now: float) -> float:
+        """Send keys, release claims, look for the end of others'. Returns when that is due again. Raises Away."""
+        if now < self._told_at + TELL:
+            return self._told_at + TELL
+        self._told_at = now
+        ended = self._keys.take_ended()  # before the keys, which others look for then
+        try:
+            while keys := self._outbox.unsent(MOST_KEYS):
+                self._keys.share(keys)
+                self._outbox.sent(keys[-1])
+        finally:
+            self._keys.release_later(ended)
+        self._keys.release_all()
+        if now >= self._cleared_at + CLEAR:
+            self._outbox.clear()
+            self._cleared_at = now
+        self._keys.look()
+        return now + LOOK if self._keys.waits else math.inf
+
+    def _go_alone(self, why: Exception) -> float:
+        """The database is away. Returns when it is tried again, in monotonic seconds."""
+        away = why if isinstance(why, Away) else Away(f"the key cache can't be read: {why}")
+        was_part = self._joined or self.away is None
+        self._joined, self.away = False, away
+        self._database.close()
+        self._windows.go_alone(self.hosts)
+        self._gate.alone(self._lark.probe_seconds)
+        self._keys.go_alone()
+        if was_part:
+            self.away_since = time.monotonic()
+            part = "its part" if self.hosts == 1 else f"1/{self.hosts}"
+            self._log.warning("fleet_away", **away.fields(), doing=f"goes on alone, with {part} of the limit")
+            self._wake()
+        self._retry_at = time.monotonic() + (RETRY_REPLACED if isinstance(away, Replaced) else RETRY)
+        return self._retry_at
+
+    def _leave(self) -> None:
+        if not self._joined:
+            return
+        with suppress(Away, sqlite3.Error):
+            self._told_at = -math.inf
+            self._tell(time.monotonic())
+            self._outbox.clear()
+            self._database.ask(LEAVE, tuple(self._identity))
+        self._database.close()
+
+
+class Replaced(Away):
+    """Another process took part by this host's name."""

@@ -1,0 +1,114 @@
+"""What the database tells those who look from outside: which hosts there are, which keys are known, whether it is fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from larkdrop.config.settings import Settings
+from larkdrop.errors import NotAvailable
+from larkdrop.fleet import schema
+from larkdrop.fleet.database import SET_UP, Away, Database
+from larkdrop.fleet.identity import scope
+from larkdrop.records.sidecar_fields import rfc3339
+
+HOSTS = """
+SELECT h.host, h.version, h.since, h.seen, h.stopped, h.seen > larkdrop.moment() - 3 * larkdrop.beat(count(*) OVER ()),
+    h.waiting, h.held, count(c.at) FILTER (WHERE c.at > larkdrop.moment() - 1), count(c.at)
+FROM larkdrop.hosts h LEFT JOIN larkdrop.calls c
+    ON c.scope = h.scope AND c.host = h.host AND c.at > larkdrop.moment() - 60 AND c.at <= larkdrop.moment()
+WHERE h.scope = %s::text GROUP BY h.scope, h.host ORDER BY h.host
+"""
+KEYS = "SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys WHERE scope = %s::text ORDER BY at"
+RIGHTS = """
+SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+    AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
+FROM pg_class WHERE relnamespace = to_regnamespace('larkdrop') AND relkind = 'r'
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of the hosts that share the app; moments are RFC 3339, UTC, by the database's clock."""
+
+    host: str
+    state: Literal["here", "gone", "stopped"]  # gone: without a heartbeat of late
+    version: str
+    since: str
+    last_seen: str
+    waiting: int  # files
+    held: str  # why; empty where it is not
+    calls_second: int  # of the last second
+    calls_minute: int
+
+
+@dataclass(frozen=True)
+class FleetKey:
+    """A key that some host has got."""
+
+    image_key: str
+    uploaded_at: str  # RFC 3339, UTC
+    host: str
+    file: str  # its name there
+    size: int  # bytes
+    image_type: str
+    sha256: str
+
+
+@contextmanager
+def overview(settings: Settings) -> Iterator[Overview]:
+    """The database, for as long as this lasts. Raises NotAvailable."""
+    if not settings.fleet.url.get_secret_value():
+        raise NotAvailable("this host shares its app with no other", hint="Set url in [fleet]; see docs/fleet.md.")
+    database = Database(settings.fleet.url.get_secret_value(), "larkdrop")
+    try:
+        with database:
+            yield Overview(database, scope(settings.lark.base_url, settings.lark.scope, settings.lark.api))
+    except Away as away:
+        raise NotAvailable(f"the fleet's database {database.place}: {away.message}", hint=away.hint) from None
+
+
+class Overview:
+    """Asks; everything here raises Away."""
+
+    def __init__(self, database: Database, scope: str) -> None:
+        self._database = database
+        self._scope = scope
+
+    def hosts(self) -> list[Host]:
+        """Every host that ever took part, by name."""
+        return [
+            Host(host, "stopped" if stopped else "here" if here else "gone", version, _moment(since), _moment(seen), *rest)
+            for host, version, since, seen, stopped, here, *rest in self._database.ask(HOSTS, (self._scope,))
+        ]
+
+    def keys(self) -> list[FleetKey]:
+        """Every key, the oldest first."""
+        rows = self._database.ask(KEYS, (self._scope,))
+        return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in rows]
+
+    def fitness(self) -> list[tuple[str, bool, str, str]]:
+        """What was checked of the database: what, whether it is fine, what was found, and what to do."""
+        began = time.monotonic()
+        ((server,),) = self._database.ask("SELECT current_setting('server_version')")
+        seconds = time.monotonic() - began
+        found = [("reachable", True, f"PostgreSQL {server} answers, {seconds * 1000:.0f} ms", "")]
+        version, _ = schema.look(self._database)
+        if version == 0:
+            ((may,),) = self._database.ask("SELECT has_database_privilege(current_database(), 'CREATE')")
+            says = "there are no tables yet; they are made when larkdrop starts"
+            return [*found, ("tables", may, says if may else "there are no tables, and none may be made", "" if may else SET_UP)]
+        ((may_use,),) = self._database.ask(RIGHTS)
+        newer = f", of which this larkdrop knows {schema.VERSION}" if version > schema.VERSION else ""
+        older = f"; brought to {schema.VERSION} when larkdrop starts" if version < schema.VERSION else ""
+        found.append(("tables", True, f"version {version}{newer}{older}", ""))
+        rights = "may read and write them" if may_use else "may not read and write them"
+        return [*found, ("rights", may_use, rights, "" if may_use else SET_UP)]
+
+
+def _moment(seconds: float) -> str:
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

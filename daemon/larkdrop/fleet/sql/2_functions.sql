@@ -1,0 +1,313 @@
+-- What hosts ask, a round trip each. They are called in autocommit mode and keep nothing in the session, so that
+-- PgBouncer may give each call another connection.
+
+-- The server's clock.
+CREATE FUNCTION larkdrop.moment() RETURNS float8 LANGUAGE sql VOLATILE AS $$
+    SELECT extract(epoch FROM clock_timestamp())::float8
+$$;
+
+-- Seconds between heartbeats of a host, where so many share an app.
+CREATE FUNCTION larkdrop.beat(hosts bigint) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(2.0, hosts / 50.0)
+$$;
+
+-- Whether the process that made a claim is there to finish it.
+CREATE FUNCTION larkdrop.alive(p_scope text, p_host text, p_instance uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM larkdrop.hosts
+        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped
+        AND seen > larkdrop.moment() - 15 - larkdrop.beat(
+            (SELECT count(*) FROM larkdrop.hosts WHERE scope = p_scope AND NOT stopped)
+        )
+    )
+$$;
+
+-- A host begins to take part, or does again: its calls of the last minute are as it says, seconds ago each.
+-- Of two processes with one name the last one stays.
+CREATE FUNCTION larkdrop.enter(
+    p_scope text, p_host text, p_instance uuid, p_version text, p_running float8, p_per_second integer,
+    p_per_minute integer, p_ages float8[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    now float8;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO larkdrop.apps (scope) VALUES (p_scope) ON CONFLICT DO NOTHING;
+    PERFORM FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
+    now := larkdrop.moment();
+    INSERT INTO larkdrop.hosts AS h (scope, host, instance, version, since, seen, per_second, per_minute)
+        VALUES (p_scope, p_host, p_instance, p_version, now - p_running, now, p_per_second, p_per_minute)
+        ON CONFLICT (scope, host) DO UPDATE SET
+            instance = excluded.instance, version = excluded.version, since = excluded.since, seen = excluded.seen,
+            stopped = false, per_second = excluded.per_second, per_minute = excluded.per_minute, wants = 0, held = '';
+    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance <> p_instance;
+    DELETE FROM larkdrop.calls WHERE scope = p_scope AND host = p_host;
+    INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, now - age FROM unnest(p_ages) age;
+END
+$$;
+
+-- A host stops: nothing is kept for it.
+CREATE FUNCTION larkdrop.leave(p_scope text, p_host text, p_instance uuid) RETURNS void LANGUAGE sql AS $$
+    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance = p_instance;
+    UPDATE larkdrop.hosts SET stopped = true, wants = 0, waiting = 0, seen = larkdrop.moment()
+        WHERE scope = p_scope AND host = p_host AND instance = p_instance;
+$$;
+
+-- How many calls a minute each host may have, by what all want and have had: those that want less than an equal part
+-- leave the rest to the others (max-min fairness). A host that is not seen any more may go on alone with an equal part,
+-- which is kept for it for a minute.
+CREATE FUNCTION larkdrop.shares(
+    p_scope text, p_now float8,
+    OUT hosts bigint, OUT per_second integer, OUT per_minute integer,
+    OUT alone bigint, -- hosts that are not seen any more
+    OUT kept float8, -- calls a minute that they may make besides those that are known
+    OUT reserve integer, -- calls a minute for fresh drops of hosts that have had their part
+    OUT level integer, -- calls a minute that each host may have
+    OUT over float8 -- calls that hosts have had besides
+) LANGUAGE plpgsql AS $$
+DECLARE
+    part float8;
+    rest float8;
+    sharers bigint;
+    one record;
+BEGIN
+    SELECT count(*), min(h.per_second), min(h.per_minute) INTO hosts, per_second, per_minute
+        FROM larkdrop.hosts h WHERE h.scope = p_scope AND NOT h.stopped AND h.seen > p_now - 60;
+    reserve := CASE WHEN per_minute = 1 THEN 0 ELSE greatest(1, per_minute / 200) END;
+    part := per_minute::float8 / hosts;
+    rest := per_minute - reserve;
+    sharers := hosts;
+    alone := 0;
+    kept := 0;
+    over := 0;
+    FOR one IN
+        SELECT h.had, h.had + h.wants AS needs, h.seen <= p_now - 3 * larkdrop.beat(hosts) AS is_alone
+        FROM larkdrop.hosts h WHERE h.scope = p_scope AND NOT h.stopped AND h.seen > p_now - 60
+        ORDER BY is_alone DESC, needs
+    LOOP
+        IF one.is_alone THEN
+            alone := alone + 1;
+            kept := kept + part;
+            rest := rest - part;
+        ELSIF level IS NULL AND one.needs * sharers <= rest THEN
+            rest := rest - one.needs;
+        ELSE
+            level := coalesce(level, greatest(1, ceil(rest / sharers)));
+            over := over + greatest(0, one.had - level);
+        END IF;
+        sharers := sharers - 1;
+    END LOOP;
+    level := coalesce(level, per_minute);
+END
+$$;
+
+-- A heartbeat, and tickets: for at most so many calls of fresh drops and of the backlog, each with the moment from which
+-- it may be used. The policy for the windows is that of larkdrop's lark/windows.py, for all hosts together.
+-- While the app is held, one host has a ticket for the probe.
+CREATE FUNCTION larkdrop.take(
+    p_scope text, p_host text, p_instance uuid, p_fresh integer, p_backlog integer, p_waiting integer, p_held text,
+    p_returned bigint[], p_late bigint[], p_late_by float8[], p_pause float8, p_hold jsonb, p_opened boolean,
+    p_fixed boolean, p_probe_seconds float8
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    horizon CONSTANT float8 := 0.5; -- seconds in advance that tickets are given
+    second CONSTANT float8 := 1.5; -- windows a little longer than the platform's keep late arrivals apart
+    minute CONSTANT float8 := 60.1;
+    catch_up CONSTANT float8 := 5; -- seconds of the even rate that may be made up for
+    app larkdrop.apps;
+    share record;
+    now float8;
+    times float8[]; -- of the calls of the last minute and the next moment, in order
+    mine integer; -- of these
+    is_fresh boolean;
+    wanted integer;
+    in_second integer; -- calls that may be in a window, besides those that are kept
+    in_minute integer;
+    used integer;
+    due float8;
+    step float8; -- seconds between calls at the even rate
+    slot float8;
+    slots float8[] := '{}';
+    fresh integer := 0; -- of the slots
+    ids bigint[] := '{}';
+    again float8 := 0; -- seconds until asking is worth it
+    probe boolean := false;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    SELECT * INTO app FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
+    now := larkdrop.moment();
+    IF cardinality(p_returned) > 0 THEN
+        DELETE FROM larkdrop.calls WHERE id = ANY(p_returned) AND scope = p_scope AND host = p_host;
+    END IF;
+    IF cardinality(p_late) > 0 THEN
+        UPDATE larkdrop.calls SET at = at + late_by FROM unnest(p_late, p_late_by) AS late(late_id, late_by)
+            WHERE id = late_id AND scope = p_scope AND host = p_host;
+    END IF;
+    DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute;
+    DELETE FROM larkdrop.calls WHERE scope = p_scope AND at > now + minute; -- made before the clock was set back
+    SELECT coalesce(array_agg(at), '{}'), count(*) FILTER (WHERE host = p_host) INTO times, mine
+        FROM (SELECT at, host FROM larkdrop.calls WHERE scope = p_scope ORDER BY at) AS in_order;
+    UPDATE larkdrop.hosts
+        SET seen = now, had = mine, wants = p_fresh + p_backlog, waiting = p_waiting, held = p_held
+        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('replaced', true);
+    END IF;
+    SELECT * INTO share FROM larkdrop.shares(p_scope, now);
+
+    app.paused_until := greatest(app.paused_until, now + p_pause);
+    IF p_fixed THEN
+        app.paused_until := 0;
+        app.probe_at := 0;
+    END IF;
+    IF p_opened THEN
+        app.hold := NULL;
+    ELSIF app.hold IS NULL AND p_hold IS NOT NULL THEN
+        app.hold := p_hold;
+        app.probe_at := now + p_probe_seconds;
+    END IF;
+    IF app.hold IS NOT NULL THEN
+        again := 1;
+        -- A host that has a file to probe with goes first.
+        probe := now >= app.probe_at AND (p_waiting > 0 OR NOT EXISTS (
+            SELECT FROM larkdrop.hosts WHERE scope = p_scope AND NOT stopped AND seen > now - 10 AND waiting > 0
+        ));
+        p_fresh := probe::integer;
+        p_backlog := 0;
+    END IF;
+    IF now < app.paused_until THEN
+        again := app.paused_until - now;
+        p_fresh := 0;
+        p_backlog := 0;
+    END IF;
+
+    FOREACH is_fresh IN ARRAY '{true,false}'::boolean[] LOOP
+        wanted := CASE WHEN is_fresh THEN p_fresh ELSE p_backlog END;
+        due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
+        in_second := greatest(1, share.per_second - ceil(share.per_second::float8 * share.alone / share.hosts)
+            - CASE WHEN is_fresh THEN 0 ELSE share.per_second / 20 END);
+        in_minute := greatest(1, share.per_minute - ceil(share.kept)
+            - CASE WHEN is_fresh THEN 0 ELSE share.reserve END);
+        step := NULL;
+        WHILE wanted > 0 LOOP
+            IF mine >= share.level AND NOT (is_fresh AND (probe OR share.over < share.reserve)) THEN
+                again := greatest(again, least(5, greatest(0.1, 30.0 * share.hosts / share.per_minute)));
+                EXIT;
+            END IF;
+            used := cardinality(times);
+            slot := now;
+            IF used >= in_second THEN
+                slot := greatest(slot, times[used - in_second + 1] + second);
+            END IF;
+            IF used >= in_minute THEN
+                slot := greatest(slot, times[used - in_minute + 1] + minute);
+            ELSIF used >= in_minute * 0.5 THEN
+                -- The highest even rate that can be kept up for the length of the window.
+                step := coalesce(step, (
+                    SELECT max((one.at + minute - now) / (in_minute - used + one.place))
+                    FROM unnest(times) WITH ORDINALITY AS one(at, place)
+                ));
+                slot := greatest(slot, due + step);
+            END IF;
+            IF slot > now + horizon THEN
+                again := greatest(again, slot - now - horizon / 2);
+                EXIT;
+            END IF;
+            due := greatest(due + coalesce(step, 0), slot - catch_up);
+            slots := slots || slot;
+            IF used > 0 AND slot < times[used] THEN
+                SELECT array_agg(at ORDER BY at) INTO times FROM unnest(times || slot) AS one(at);
+            ELSE
+                times := times || slot;
+            END IF;
+            mine := mine + 1;
+            wanted := wanted - 1;
+            IF is_fresh THEN
+                fresh := fresh + 1;
+                share.over := share.over + (mine > share.level)::integer;
+                app.due := greatest(app.due + coalesce(step, 0), slot - catch_up);
+            END IF;
+        END LOOP;
+        IF is_fresh THEN
+            app.due_fresh := due;
+        ELSE
+            app.due := due;
+        END IF;
+    END LOOP;
+
+    probe := probe AND fresh = 1;
+    IF probe THEN
+        app.probe_at := now + p_probe_seconds;
+    END IF;
+    UPDATE larkdrop.apps SET due = app.due, due_fresh = app.due_fresh, paused_until = app.paused_until,
+        hold = app.hold, probe_at = app.probe_at WHERE scope = p_scope;
+    IF cardinality(slots) > 0 THEN
+        WITH made AS (
+            INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, one FROM unnest(slots) AS one
+            RETURNING id
+        ) SELECT array_agg(id ORDER BY id) INTO ids FROM made;
+    END IF;
+    used := cardinality(times);
+    WHILE used > 0 AND times[used] > now - 1 LOOP
+        used := used - 1;
+    END LOOP;
+    RETURN jsonb_build_object(
+        'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', again,
+        'beat', larkdrop.beat(share.hosts), 'hosts', share.hosts, 'used_second', cardinality(times) - used,
+        'used_minute', cardinality(times), 'hold', app.hold, 'probe', probe
+    );
+END
+$$;
+
+-- Take a claim, unless another host has it and is alive.
+CREATE FUNCTION larkdrop.claim(p_scope text, p_host text, p_instance uuid, p_name text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    INSERT INTO larkdrop.claims AS c (scope, name, host, instance) VALUES (p_scope, p_name, p_host, p_instance)
+        ON CONFLICT (scope, name) DO UPDATE SET host = p_host, instance = p_instance
+        WHERE c.host = p_host OR NOT larkdrop.alive(p_scope, c.host, c.instance);
+    RETURN FOUND;
+END
+$$;
+
+-- The key of a content; where there is none and p_name is given, that is claimed.
+CREATE FUNCTION larkdrop.find(
+    p_scope text, p_host text, p_instance uuid, p_image_type text, p_sha256 text, p_name text,
+    OUT claimed boolean, OUT image_key text, OUT log_id text, OUT host text
+) LANGUAGE plpgsql AS $$
+BEGIN
+    -- The key is looked for after the claim: the one who had it before has shared the key first.
+    claimed := p_name IS NULL OR larkdrop.claim(p_scope, p_host, p_instance, p_name);
+    SELECT k.image_key, k.log_id, k.host INTO image_key, log_id, host FROM larkdrop.keys k
+        WHERE k.scope = p_scope AND k.image_type = p_image_type AND k.sha256 = p_sha256;
+END
+$$;
+
+-- Which of the claims no other host has any more.
+CREATE FUNCTION larkdrop.ended(p_scope text, p_host text, p_names text[]) RETURNS SETOF text LANGUAGE sql AS $$
+    SELECT name FROM unnest(p_names) AS name WHERE NOT EXISTS (
+        SELECT FROM larkdrop.claims c WHERE c.scope = p_scope AND c.name = name.name AND c.host <> p_host
+        AND larkdrop.alive(p_scope, c.host, c.instance)
+    )
+$$;
+
+-- A host is done with claims.
+CREATE FUNCTION larkdrop.release(p_scope text, p_host text, p_names text[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND name = ANY(p_names);
+END
+$$;
+
+-- Keys that a host has got. The first one of a content stays.
+CREATE FUNCTION larkdrop.share(
+    p_scopes text[], p_image_types text[], p_sha256s text[], p_image_keys text[], p_log_ids text[], p_host text,
+    p_files text[], p_sizes bigint[]
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO larkdrop.keys (scope, image_type, sha256, image_key, log_id, host, file, size)
+        SELECT one.scope, image_type, sha256, image_key, log_id, p_host, file, size
+        FROM unnest(p_scopes, p_image_types, p_sha256s, p_image_keys, p_log_ids, p_files, p_sizes)
+            AS one(scope, image_type, sha256, image_key, log_id, file, size)
+        ON CONFLICT DO NOTHING
+$$;

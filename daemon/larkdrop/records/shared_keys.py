@@ -1,0 +1,60 @@
+"""What hosts that share an app ask and tell each other of files and keys; and a host that shares with none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from larkdrop.records.key_cache import Content, Known
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another host is at it; ``claim`` is the name of what it has claimed."""
+
+    claim: str
+
+
+class SharedKeys(Protocol):
+    """Thread-safe. Whatever is wrong with the sharing, a host goes on by itself: nothing raises."""
+
+    @property
+    def host(self) -> str:
+        """The name by which others know this host; empty where it is alone."""
+
+    def claim_file(self, path: str, state: str) -> Elsewhere | None:
+        """Be the one who records a file in this ``state``, by whichever path other hosts see it, until released."""
+
+    def find(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
+        """A content's key. Where there is none, be the one to ``upload`` it, for the file at ``path``."""
+
+    def still_held(self, path: str) -> bool:
+        """Whether no other host can have taken over meanwhile what was claimed for a path."""
+
+    def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:
+        """Call ``then`` once the other host is done with it, or gone."""
+
+    def release(self, path: str) -> None:
+        """Nothing is claimed for a path any more."""
+
+
+class Alone(SharedKeys):
+    """One host, which shares with none."""
+
+    host = ""
+
+    def claim_file(self, path: str, state: str) -> None:
+        pass
+
+    def find(self, path: str, content: Content, *, upload: bool) -> None:
+        pass
+
+    def still_held(self, path: str) -> bool:  # noqa: ARG002
+        return True
+
+    def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:  # noqa: ARG002
+        then()
+
+    def release(self, path: str) -> None:
+        pass
