@@ -26,6 +26,7 @@ from larkdrop.folder.scan import Scan
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.queue import DropQueue
@@ -34,6 +35,7 @@ from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
+from larkdrop.records.shared_keys import Alone
 from tests.helpers import picture, sidecar_of
 
 NAMES = ["a.png", "b.png", "c.png"]
@@ -100,10 +102,10 @@ class Promise(RuleBasedStateMachine):
             results = stack.enter_context(ResultLog(self.settings.results))
             if crash in {"key cache", "result log", "sidecar"}:
                 self.break_step(crash, stack, cache, results)
-            pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
+            pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             backoff = Backoff(self.settings.upload, queue)
-            claims = Claims(queue)
+            claims = Claims(queue, Alone())
             recorder = Recorder(self.settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),

@@ -7,15 +7,14 @@ from itertools import count
 from larkdrop.errors import MomentFault, SetupFault, Throttled
 from larkdrop.lark.gate import OUTAGE
 from larkdrop.lark.pace import Pace
-from larkdrop.lark.windows import Ticket
+from larkdrop.lark.windows import LocalWindows, Ticket
 from tests.pipeline.simulation import Clock
 
 
 def make(clock: Clock, per_second: int = 50, per_minute: int = 1000) -> Pace:
     """A pace with probes every 60 s, and pauses of 1, 2, 4 … s in an outage."""
     return Pace(
-        per_second=per_second, per_minute=per_minute, probe_seconds=60, pauses=lambda: (2.0**n for n in count()),
-        clock=clock,
+        LocalWindows(per_second, per_minute), probe_seconds=60, pauses=lambda: (2.0**n for n in count()), clock=clock
     )  # fmt: skip
 
 

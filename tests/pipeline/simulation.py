@@ -12,6 +12,7 @@ from larkdrop.config.settings import Watch
 from larkdrop.errors import Throttled
 from larkdrop.folder.drop import Drop
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
 
@@ -68,7 +69,7 @@ class Simulation:
         self.began = self.clock.now
         self.platform = platform or Platform(per_second, per_minute)
         self.pace = Pace(
-            per_second=per_second, per_minute=per_minute, probe_seconds=60, pauses=lambda: repeat(1.0), clock=self.clock
+            LocalWindows(per_second, per_minute), probe_seconds=60, pauses=lambda: repeat(1.0), clock=self.clock
         )
         self.queue = DropQueue(self.pace, self.clock)
         self.watch = Watch(path=Path(__file__).parent)  # any folder that is there

@@ -14,6 +14,7 @@ from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline import queue as queue_module
 from larkdrop.pipeline.job import Job, Outcome
 from larkdrop.pipeline.queue import DropQueue
@@ -35,7 +36,7 @@ def watch(tmp_path: Path) -> Watch:
 def queue() -> DropQueue:
     """A queue whose pace always has a ticket, and in which everything happens in one moment."""
     clock = Clock()
-    pace = Pace(per_second=10_000, per_minute=30_000, probe_seconds=1, pauses=lambda: repeat(1.0), clock=clock)
+    pace = Pace(LocalWindows(10_000, 30_000), probe_seconds=1, pauses=lambda: repeat(1.0), clock=clock)
     return DropQueue(pace, clock)
 
 

@@ -15,6 +15,7 @@ from larkdrop.folder.picture import Picture, Stamp
 from larkdrop.folder.recognise import Shape
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.uploader import MOST_REFUSED, Uploader
@@ -45,7 +46,7 @@ class Calls:
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
         self.pace = Pace(
-            per_second=50, per_minute=1000, probe_seconds=1, pauses=lambda: repeat(1.0), clock=self.clock
+            LocalWindows(50, 1000), probe_seconds=1, pauses=lambda: repeat(1.0), clock=self.clock
         )  # fmt: skip
         self.client = Answering(Lark(app_id="cli_x", app_secret="s"))
         self.uploader = Uploader(self.client, self.pace, DropQueue(self.pace, self.clock))

@@ -20,6 +20,7 @@ from larkdrop.folder.drop import Drop
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
+from larkdrop.lark.windows import LocalWindows
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.queue import DropQueue
@@ -28,6 +29,7 @@ from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
+from larkdrop.records.shared_keys import Alone
 from larkdrop.records.sidecar_fields import Record
 from tests.helpers import picture, sidecar_of
 
@@ -60,10 +62,10 @@ class Line:
         (home / "state").mkdir()
         self.cache = stack.enter_context(KeyCache(self.settings.key_cache))
         results = stack.enter_context(ResultLog(self.settings.results))
-        pace = Pace(per_second=10_000, per_minute=10_000, probe_seconds=60, pauses=lambda: repeat(1.0))
+        pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        claims = Claims(self.queue)
+        claims = Claims(self.queue, Alone())
         self.recorder = Recorder(
             self.settings.watch, self.cache, results, queue=self.queue, claims=claims, backoff=backoff
         )

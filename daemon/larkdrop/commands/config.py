@@ -20,7 +20,9 @@ WIDE = 60
 # What everybody has to fill in, and what keys without a fixed default look like.
 SAMPLES = {("lark", "app_id"): "cli_…", ("lark", "app_secret"): "…", ("watch", "path"): "inbox"}
 UNSET = {
-    ("watch", "move_to"): "done", ("state", "dir"): "state", ("log", "results"): "results.jsonl",
+    ("watch", "move_to"): "done",
+    ("state", "dir"): "state",
+    ("log", "results"): "results.jsonl",
     ("fleet", "host"): "camera-7",
 }
 

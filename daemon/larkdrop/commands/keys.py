@@ -8,20 +8,25 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from larkdrop.commands.options import absolute, config_option, json_option, print_json
 from larkdrop.config.load import load
+from larkdrop.config.settings import Settings
 from larkdrop.folder import sidecar
 from larkdrop.records.index import Index
 from larkdrop.records.sidecar_fields import rfc3339
-from larkdrop.service.keys import Key, Keys
+from larkdrop.service.keys import Key, Keys, fleet_keys_of
 from larkdrop.service.texts import printable
+
+if TYPE_CHECKING:
+    from larkdrop.fleet.overview import FleetKey
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -53,40 +58,40 @@ class Moment(click.ParamType[str]):
 @click.option("--limit", type=click.IntRange(1), help="Only the newest ones, this many.")
 @click.option("--all", "every", is_flag=True, help="Also the keys of contents that a file had before.")
 @click.option("--wait", type=click.FloatRange(0), default=0.0, help="Seconds to wait for PATHS that have no key yet.")
+@click.option("--fleet", "of_fleet", is_flag=True, help="Keys that any host of the fleet has got, and which one.")
 @click.argument("paths", nargs=-1, type=click.Path(readable=False))
 def command(
     config_file: Path | None, paths: tuple[str, ...], *, as_json: bool, as_csv: bool, key_only: bool,
-    since: str | None, until: str | None, limit: int | None, every: bool, wait: float,
+    since: str | None, until: str | None, limit: int | None, every: bool, wait: float, of_fleet: bool,
 ) -> None:  # fmt: skip
     """Print the keys of uploaded images, the oldest first; exit 1 if one of PATHS has none.
 
     PATHS are files, folders, or names and patterns such as '*.png' that are searched for in every folder. A picture
     that was moved is found by both its names. Of a file named, the key is that of its last content.
+
+    With --fleet, PATHS are files of this host, whose contents are looked for, or names and patterns.
     """
     if as_json + as_csv + key_only > 1:
         raise click.UsageError("--json, --csv and --key-only exclude each other.")
     if since and until and until <= since:
         raise click.UsageError(f"--until {until} is not after --since {since}: nothing can lie between them.")
+    if of_fleet and (every or wait):
+        raise click.UsageError("--fleet excludes --all and --wait.")
     settings = load(config_file, signs_in=False)
-    wanted = [path for path in paths if not sidecar.is_ours(os.path.basename(path))] or [*paths]
-    deadline = time.monotonic() + wait
-    while True:
-        with Index(settings.key_cache) as index:
-            known = Keys(settings, index, since or "", until or "", every)
-            found = {path: list(known.of(path, absolute(path))) for path in wanted or [""]}
-            missing = [path for path, keys in found.items() if not keys]
-            may_come = any(known.may_come(absolute(path)) for path in missing)
-        if not may_come or time.monotonic() >= deadline:
-            break
-        time.sleep(0.05)
+    found: Mapping[str, Sequence[Key | FleetKey]]
+    if of_fleet:
+        found = _of_fleet(settings, paths, since or "", until or "")
+    else:
+        found = _of_this_host(settings, paths, since or "", until or "", every=every, wait=wait)
+    missing = [path for path, keys in found.items() if not keys]
     unique = dict.fromkeys(key for keys in found.values() for key in keys)
     keys = sorted(unique, key=lambda key: key.uploaded_at)[-limit if limit else 0 :]
     if as_json:
         print_json([vars(key) for key in keys])
     elif as_csv:
         table = csv.writer(text := io.StringIO())
-        table.writerow(field.name for field in fields(Key))
-        table.writerows(vars(key).values() for key in keys)
+        columns = [field.name for field in fields(keys[0] if keys else Key)]
+        table.writerows([columns, *(vars(key).values() for key in keys)])
         click.echo(text.getvalue(), nl=False)
     elif key_only:
         click.echo("".join(f"{key.image_key}\n" for key in keys), nl=False)
@@ -98,7 +103,32 @@ def command(
     sys.exit(1 if missing else 0)
 
 
-def _lines(keys: list[Key]) -> Iterator[str]:
+def _of_this_host(
+    settings: Settings, paths: Sequence[str], since: str, until: str, *, every: bool, wait: float
+) -> dict[str, list[Key]]:
+    """The keys of each path, by what this host knows."""
+    wanted = [path for path in paths if not sidecar.is_ours(os.path.basename(path))] or [*paths]
+    deadline = time.monotonic() + wait
+    while True:
+        with Index(settings.key_cache) as index:
+            known = Keys(settings, index, since, until, every)
+            found = {path: list(known.of(path, absolute(path))) for path in wanted or [""]}
+            may_come = any(known.may_come(absolute(path)) for path, keys in found.items() if not keys)
+        if not may_come or time.monotonic() >= deadline:
+            return found
+        time.sleep(0.05)
+
+
+def _of_fleet(settings: Settings, paths: Sequence[str], since: str, until: str) -> dict[str, list[FleetKey]]:
+    """The keys of each path, by what the database knows: of a file here by its content, else by the name it had."""
+    from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
+
+    with overview(settings) as fleet:
+        keys = [key for key in fleet.known() if since <= key.uploaded_at and (not until or key.uploaded_at < until)]
+    return {path: fleet_keys_of(path, absolute(path), keys) for path in paths or [""]}
+
+
+def _lines(keys: Sequence[Key | FleetKey]) -> Iterator[str]:
     width = max((len(key.image_key) for key in keys), default=0)
     for key in keys:
         names = " → ".join(printable(name) if sys.stdout.isatty() else name for name in key.names)

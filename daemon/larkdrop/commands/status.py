@@ -34,14 +34,22 @@ MOST_TROUBLES = 5
 @click.option("--watch", "stay", is_flag=True, help="Refresh every 2 seconds, until Ctrl-C.")
 @click.option("--rejected", "only_rejected", is_flag=True, help="List the rejected files, and why.")
 @click.option("--strict", is_flag=True, help="Exit 1 for rejected files too.")
-def command(config_file: Path | None, *, as_json: bool, stay: bool, only_rejected: bool, strict: bool) -> None:
+@click.option(
+    "--fleet", "of_fleet", is_flag=True, help="List the hosts that share the app, as their database has them."
+)
+def command(
+    config_file: Path | None, *, as_json: bool, stay: bool, only_rejected: bool, strict: bool, of_fleet: bool
+) -> None:
     """Show whether larkdrop is running and all is well; exit 1 if something needs a person.
 
     A rejected file is a remark: it keeps nothing else from being uploaded. Works whether or not larkdrop is running.
     """
-    if stay and only_rejected:
-        raise click.UsageError("--watch and --rejected exclude each other.")
+    if stay + only_rejected + of_fleet > 1:
+        raise click.UsageError("--watch, --rejected and --fleet exclude each other.")
     settings = load(config_file, signs_in=False)
+    if of_fleet:
+        _print_fleet(settings, as_json=as_json)
+        return
     if only_rejected:
         sys.exit(1 if _print_rejected(settings, as_json=as_json) and strict else 0)
     if stay and not as_json and sys.stdout.isatty():
@@ -72,6 +80,24 @@ def _print_rejected(settings: Settings, *, as_json: bool) -> int:
     note = "`larkdrop explain PATH` says what to do; `larkdrop retry` tries them again."
     click.echo(note if files else "No file was rejected.", err=True)
     return len(files)
+
+
+def _print_fleet(settings: Settings, *, as_json: bool) -> None:
+    """Print every host that ever took part."""
+    from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
+
+    with overview(settings) as fleet:
+        hosts = fleet.hosts()
+    if as_json:
+        print_json([vars(host) for host in hosts])
+        return
+    columns = ("host", "", "version", "since", "last seen", "waiting", "calls/s", "calls/min", "held")
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for host in hosts:
+        moments = _local(host.since), _local(host.last_seen)
+        numbers = f"{host.waiting:,}", f"{host.calls_second:,}", f"{host.calls_minute:,}"
+        table.add_row(host.host, host.state, host.version, *moments, *numbers, escape(printable(host.held)))
+    _print(table if hosts else Text("No host has taken part yet."))
 
 
 def _print(shown: RenderableType) -> None:
@@ -122,6 +148,8 @@ def _facts(status: dict[str, Any]) -> Table:
     table.add_row("calls", f"{calls['today']:,} today, {calls['month']:,}{quota} this month")
     spans = f"{finished['1_min']:,} in the last minute, {finished['5_min']:,} in 5, {finished['15_min']:,} in 15"
     table.add_row("finished", spans)
+    if fleet := status["fleet"]:
+        table.add_row("fleet", _fleet(fleet))
     if held := status["held"]:
         table.add_row("held", Text(f"since {_local(held['since'])}: {_reason(held)}.", style="red"))
     elif status["running"]:
@@ -135,6 +163,15 @@ def _facts(status: dict[str, Any]) -> Table:
     if error := status["last_error"]:
         table.add_row("error", Text(f"at {_local(error['at'])}: {_reason(error)}. {error['hint']}".strip()))
     return table
+
+
+def _fleet(fleet: dict[str, Any]) -> Text:
+    """With how many hosts this one shares its app; or why it is alone."""
+    if away := fleet["away"]:
+        return Text(f"alone since {_local(away['since'])}: {away['reason']}. {away['hint']}".strip(), style="red")
+    return Text(
+        f"{fleet['host']}, one of {fleet['hosts']:,}" if fleet["hosts"] > 1 else f"{fleet['host']}, the only one"
+    )
 
 
 def _local(moment: str) -> str:

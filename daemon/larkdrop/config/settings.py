@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from itertools import combinations
@@ -176,6 +177,10 @@ class Log(Section):
     results: FilePath | None = _key(None, "The result log; default: results.jsonl in state.dir.")
 
 
+def _machine_name() -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "host"
+
+
 class Fleet(Section):
     """Several hosts, one app."""
 
@@ -185,7 +190,7 @@ class Fleet(Section):
         "out of here: LARKDROP_FLEET__URL, or a systemd credential fleet_url.",
     )
     host: HostName = Field(
-        default_factory=socket.gethostname, description="This host's name in the fleet; default: the machine's name."
+        default_factory=_machine_name, description="This host's name in the fleet; default: the machine's name."
     )
 
 

@@ -63,6 +63,7 @@ class Database:
         self._lock = threading.Lock()
         self._deadlines = Deadlines()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._why = Away("there is no connection to the database", hint=AGAIN)  # where there is none
 
     def __enter__(self) -> Self:
         self.connect()
@@ -70,11 +71,6 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the last call succeeded."""
-        return self._connection is not None
 
     @property
     def place(self) -> str:
@@ -105,17 +101,16 @@ class Database:
             raise Away("the database does not answer", hint=AGAIN)
         try:
             if self._connection is None:
-                raise Away("there is no connection to the database", hint=AGAIN)
+                raise Away(self._why.message, hint=self._why.hint)
             connection = self._connection
-            with self._deadlines.within(CALL_SECONDS, lambda: _cut(connection)):
-                cursor = connection.execute(query, values)
-                return cursor.fetchall() if cursor.description else []
-        except Overdue:
-            self._close()
-            raise Away(f"the database did not answer within {CALL_SECONDS:.0f} s", hint=AGAIN) from None
-        except psycopg.Error as error:
-            self._close()
-            raise away(error) from None
+            try:
+                with self._deadlines.within(CALL_SECONDS, lambda: _cut(connection)):
+                    cursor = connection.execute(query, values)
+                    return cursor.fetchall() if cursor.description else []
+            except (Overdue, psycopg.Error) as error:
+                self._close()
+                self._why = away(error)
+                raise self._why from None
         finally:
             self._lock.release()
 
@@ -135,8 +130,10 @@ def place(url: str) -> str:
     return f"{parts.get('host') or 'localhost'}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def away(error: psycopg.Error) -> Away:
+def away(error: psycopg.Error | Overdue) -> Away:
     """What PostgreSQL said, in a sentence, and what to do."""
+    if isinstance(error, Overdue):
+        return Away(f"the database did not answer within {CALL_SECONDS:.0f} s", hint=AGAIN)
     if error.sqlstate:
         message = (error.diag.message_primary or str(error)).strip()
         return Away(f"PostgreSQL says: {message}", hint=HINTS.get(error.sqlstate, AGAIN))

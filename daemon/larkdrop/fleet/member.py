@@ -78,6 +78,16 @@ class Member:
         self.away_since = self._began  # monotonic seconds
         self.tried = threading.Event()  # once the database was reached, or could not be
 
+    @property
+    def host(self) -> str:
+        """This host's name in the fleet."""
+        return self._identity.host
+
+    @property
+    def database(self) -> str:
+        """Which database it is, without secrets."""
+        return self._database.place
+
     def run(self) -> None:
         """Take part until stopped."""
         with suppress(sqlite3.Error):
@@ -119,6 +129,8 @@ class Member:
         ages = self._windows.join(now)
         self._database.ask(ENTER, (*self._identity, __version__, now - self._began, *limits, ages))
         self._take(*self._calls())
+        self._told_at = -math.inf
+        self._tell(now)
         self._keys.join()
         self._log.info("fleet_joined", database=self._database.place, host=self._identity.host, hosts=self.hosts)
         self._joined, self.away = True, None

@@ -1,4 +1,4 @@
-"""What the database tells those who look from outside: which hosts there are, which keys are known, whether it is fit."""
+"""What the database tells those who look from outside: which hosts there are, which keys are known, is it fit?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
@@ -23,7 +23,9 @@ FROM larkdrop.hosts h LEFT JOIN larkdrop.calls c
     ON c.scope = h.scope AND c.host = h.host AND c.at > larkdrop.moment() - 60 AND c.at <= larkdrop.moment()
 WHERE h.scope = %s::text GROUP BY h.scope, h.host ORDER BY h.host
 """
-KEYS = "SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys WHERE scope = %s::text ORDER BY at"
+KEYS = (
+    "SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys WHERE scope = %s::text ORDER BY at"
+)
 RIGHTS = """
 SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
@@ -58,6 +60,11 @@ class FleetKey:
     image_type: str
     sha256: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Where it was uploaded, as a person reads it."""
+        return (f"{self.host}: {self.file}",)
+
 
 @contextmanager
 def overview(settings: Settings) -> Iterator[Overview]:
@@ -82,11 +89,11 @@ class Overview:
     def hosts(self) -> list[Host]:
         """Every host that ever took part, by name."""
         return [
-            Host(host, "stopped" if stopped else "here" if here else "gone", version, _moment(since), _moment(seen), *rest)
+            Host(host, _state(stopped, here), version, _moment(since), _moment(seen), *rest)
             for host, version, since, seen, stopped, here, *rest in self._database.ask(HOSTS, (self._scope,))
         ]
 
-    def keys(self) -> list[FleetKey]:
+    def known(self) -> list[FleetKey]:
         """Every key, the oldest first."""
         rows = self._database.ask(KEYS, (self._scope,))
         return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in rows]
@@ -100,14 +107,18 @@ class Overview:
         version, _ = schema.look(self._database)
         if version == 0:
             ((may,),) = self._database.ask("SELECT has_database_privilege(current_database(), 'CREATE')")
-            says = "there are no tables yet; they are made when larkdrop starts"
-            return [*found, ("tables", may, says if may else "there are no tables, and none may be made", "" if may else SET_UP)]
+            says = "are made when larkdrop starts" if may else "are not there, and may not be made"
+            return [*found, ("tables", may, says, "" if may else SET_UP)]
         ((may_use,),) = self._database.ask(RIGHTS)
         newer = f", of which this larkdrop knows {schema.VERSION}" if version > schema.VERSION else ""
         older = f"; brought to {schema.VERSION} when larkdrop starts" if version < schema.VERSION else ""
         found.append(("tables", True, f"version {version}{newer}{older}", ""))
         rights = "may read and write them" if may_use else "may not read and write them"
         return [*found, ("rights", may_use, rights, "" if may_use else SET_UP)]
+
+
+def _state(stopped: bool, here: bool) -> Literal["here", "gone", "stopped"]:  # noqa: FBT001 - as they come
+    return "stopped" if stopped else "here" if here else "gone"
 
 
 def _moment(seconds: float) -> str:

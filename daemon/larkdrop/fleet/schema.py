@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from larkdrop.fleet.database import STANDBY, Away, Database
+from larkdrop.fleet.database import SET_UP, STANDBY, Away, Database
 
 # Each brings the schema from the version before to its own; one that was released is never changed.
 MIGRATIONS = ("1_tables.sql", "2_functions.sql")
@@ -22,7 +22,13 @@ def prepare(database: Database) -> str:
     """Bring the schema forward where that is needed and allowed. Returns the id that it was born with. Raises Away."""
     version, born = look(database)
     if version < VERSION:
-        database.ask(_script())
+        try:
+            database.ask(_script())
+        except Away as why:
+            if version == 0:
+                raise
+            message = f"the fleet's tables have version {version} and can't be brought to version {VERSION}"
+            raise Away(f"{message}: {why.message}", hint=SET_UP) from None
         version, born = look(database)
     return born
 
@@ -74,4 +80,3 @@ def _script() -> str:
 
 def _text(name: str) -> str:
     return files("larkdrop.fleet").joinpath("sql", name).read_text(encoding="utf-8")
-

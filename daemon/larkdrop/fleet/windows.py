@@ -122,14 +122,11 @@ class FleetWindows(RateWindows):
     def join(self, now: float) -> list[float]:
         """From now on the database decides. Returns for how many seconds this host's calls have counted."""
         with self._lock:
+            self._is_alone = False
             self._report, self._leases = Report(), []
             self._own.set_limits(*self._limits)
             self._ask_at = {True: -math.inf, False: -math.inf}
             return self._own.ages(now)
-
-    def joined(self) -> None:
-        """The database has them."""
-        self._is_alone = False
 
     def go_alone(self, hosts: int) -> None:
         """The database is away: keep an equal part of the limits, of so many hosts."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from larkdrop.config.settings import Api, Lark, Settings, Watch
-from larkdrop.errors import ApiOffline, CallFault, LarkdropError, PictureFault
+from larkdrop.errors import ApiOffline, CallFault, LarkdropError, NotAvailable, PictureFault
 from larkdrop.folder.mounts import file_system, reports_changes
 from larkdrop.lark.client import Client
 from larkdrop.records.durable import writable
@@ -44,6 +44,8 @@ def check_everything(settings: Settings, *, try_upload: bool) -> Iterator[Findin
             yield _folder(f"move_to {watch.move_to}", watch.move_to)
     yield _folder(f"state {settings.state.dir}", settings.state.dir)
     yield _folder(f"result log {settings.results}", settings.results.parent)
+    if settings.fleet.url.get_secret_value():
+        yield from _fleet(settings)
     yield from _lark(settings.lark, try_upload=try_upload)
 
 
@@ -78,6 +80,18 @@ def _folder(what: str, path: Path) -> Finding:
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
         return Finding(what, ok=False, says=f"{existing} is read-only", hint=f"{writable(str(path))}.")
     return Finding(what, ok=False, says="can't be read and written", hint=f"Let this user read and write {existing}.")
+
+
+def _fleet(settings: Settings) -> Iterator[Finding]:
+    """The database that hosts share; no clock matters but its own."""
+    from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
+
+    try:
+        with overview(settings) as fleet:
+            for what, ok, says, hint in fleet.fitness():
+                yield Finding(f"fleet {what}", ok=ok, says=says, hint=hint)
+    except NotAvailable as error:
+        yield Finding("fleet", ok=False, says=error.message, hint=error.hint)
 
 
 def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:

@@ -147,7 +147,8 @@ def _recorded(path: str, record: Record, known: File | None, index: Index) -> An
         return Answer(path, "rejected", f"It was rejected: {record.error_message}.", hint)
     same = tuple(index.same_content(known)) if known else ()
     also = f" The same content: {', '.join(same)}." if same else ""
-    says = f"It was uploaded at {record.at}: {record.image_key}.{also}"
+    by = f" The host {record.host} uploaded it." if record.host else ""
+    says = f"It was uploaded at {record.at}: {record.image_key}.{by}{also}"
     return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
 
 

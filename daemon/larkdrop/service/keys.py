@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from larkdrop.config.settings import Settings, Watch
 from larkdrop.folder import picture, sidecar
@@ -14,6 +15,9 @@ from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.lark import accepted_images
 from larkdrop.records.index import File, Index
 from larkdrop.records.sidecar_fields import Record
+
+if TYPE_CHECKING:
+    from larkdrop.fleet.overview import FleetKey
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,19 @@ class Keys:
             return None
         same = now is None or now.read is None or file.sha256 == now.read.sha256
         return _key(file) if same else None
+
+
+def fleet_keys_of(given: str, path: str, keys: Sequence[FleetKey]) -> list[FleetKey]:
+    """Those of a file here, by its content, or of names that match; all where nothing is ``given``. Raises OSError."""
+    if not given:
+        return list(keys)
+    try:
+        now = file_now(path, None)
+    except (NotAFile, Changed):
+        matches = re.compile(fnmatch.translate(given), re.IGNORECASE).match
+        return [key for key in keys if matches(key.file)]
+    sha256 = now.record.sha256 if now.record else now.read.sha256 if now.read else ""
+    return [key for key in keys if key.sha256 == sha256]
 
 
 def _key(file: File) -> Key:

@@ -101,6 +101,4 @@ def _member(sharing: Sharing, settings: Settings, pace: Pace, queue: DropQueue, 
     from larkdrop.fleet.member import Member  # noqa: PLC0415
 
     gate = FleetGate(pace, sharing.identity.host)
-    return Member(
-        sharing, settings.lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake
-    )
+    return Member(sharing, settings.lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake)

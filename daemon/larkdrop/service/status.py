@@ -21,7 +21,7 @@ NOTICEABLE = 2.0
 # What only a running daemon knows, where none runs.
 NOT_RUNNING: dict[str, Any] = {
     "running": False, "pid": None, "since": None, "held": None, "unanswered": None, "troubles": (), "last_error": None,
-    "late": 0,
+    "late": 0, "fleet": None,
 }  # fmt: skip
 
 
@@ -101,6 +101,8 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
     for folder in shown["folders"]:
         if folder["gone"]:
             yield f"There is no folder {folder['path']}: create it, or correct its path in the config."
+    if (fleet := shown["fleet"]) and (away := fleet["away"]):
+        yield f"The fleet's database {fleet['database']} can't be used: {away['reason']}. {away['hint']}".strip()
     if troubles := shown["troubles"]:
         more = f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""
         yield f"larkdrop can't {troubles[0]}{more}; `larkdrop explain` and the log say why."
@@ -169,7 +171,19 @@ def _live_facts(live: Parts) -> dict[str, Any]:
         "troubles": troubles,
         "last_error": {"at": last_fault[0], **_fault(last_fault[1])} if last_fault else None,
         "late": live.queue.late,
+        "fleet": _fleet(live),
     }
+
+
+def _fleet(live: Parts) -> dict[str, Any] | None:
+    """With whom this host shares its app, and why it is alone where it should not be."""
+    if live.fleet is None:
+        return None
+    away, facts = live.fleet.away, {"host": live.fleet.host, "hosts": live.fleet.hosts, "database": live.fleet.database}
+    if away is None:
+        return {**facts, "away": None}
+    since = _rfc3339(local_time(live.fleet.away_since))
+    return {**facts, "away": {"since": since, "reason": away.message, "hint": away.hint}}
 
 
 def _unanswered(live: Parts) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ CREATE TABLE larkdrop.apps (
     due_fresh float8 NOT NULL DEFAULT 0, -- the same of fresh drops
     paused_until float8 NOT NULL DEFAULT 0, -- Lark asked for a pause
     hold jsonb, -- whose code, message and hint; NULL where calls may go
-    probe_at float8 NOT NULL DEFAULT 0
+    probe_at float8 NOT NULL DEFAULT 0,
+    prober text NOT NULL DEFAULT '' -- the host that found out, or probed last
 );
 
 CREATE TABLE larkdrop.hosts (

@@ -43,7 +43,15 @@ BEGIN
     DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance <> p_instance;
     DELETE FROM larkdrop.calls WHERE scope = p_scope AND host = p_host;
     INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, now - age FROM unnest(p_ages) age;
+    PERFORM larkdrop.count_calls(p_scope);
 END
+$$;
+
+-- How many calls each host had in the last minute, counted anew: others only add and subtract.
+CREATE FUNCTION larkdrop.count_calls(p_scope text) RETURNS void LANGUAGE sql AS $$
+    UPDATE larkdrop.hosts h SET had = (
+        SELECT count(*) FROM larkdrop.calls c WHERE c.scope = p_scope AND c.host = h.host
+    ) WHERE h.scope = p_scope
 $$;
 
 -- A host stops: nothing is kept for it.
@@ -59,6 +67,7 @@ $$;
 CREATE FUNCTION larkdrop.shares(
     p_scope text, p_now float8,
     OUT hosts bigint, OUT per_second integer, OUT per_minute integer,
+    OUT used bigint, -- calls of the last minute and the next moment
     OUT alone bigint, -- hosts that are not seen any more
     OUT kept float8, -- calls a minute that they may make besides those that are known
     OUT reserve integer, -- calls a minute for fresh drops of hosts that have had their part
@@ -71,8 +80,10 @@ DECLARE
     sharers bigint;
     one record;
 BEGIN
-    SELECT count(*), min(h.per_second), min(h.per_minute) INTO hosts, per_second, per_minute
-        FROM larkdrop.hosts h WHERE h.scope = p_scope AND NOT h.stopped AND h.seen > p_now - 60;
+    SELECT count(*) FILTER (WHERE is_one), min(h.per_second) FILTER (WHERE is_one),
+        min(h.per_minute) FILTER (WHERE is_one), sum(h.had)
+        INTO hosts, per_second, per_minute, used
+        FROM (SELECT *, NOT stopped AND seen > p_now - 60 AS is_one FROM larkdrop.hosts WHERE scope = p_scope) h;
     reserve := CASE WHEN per_minute = 1 THEN 0 ELSE greatest(1, per_minute / 200) END;
     part := per_minute::float8 / hosts;
     rest := per_minute - reserve;
@@ -117,13 +128,13 @@ DECLARE
     app larkdrop.apps;
     share record;
     now float8;
-    times float8[]; -- of the calls of the last minute and the next moment, in order
-    mine integer; -- of these
+    recent float8[]; -- moments of the last calls, in order
+    mine integer; -- calls that this host had in the last minute
     is_fresh boolean;
     wanted integer;
     in_second integer; -- calls that may be in a window, besides those that are kept
     in_minute integer;
-    used integer;
+    count integer;
     due float8;
     step float8; -- seconds between calls at the even rate
     slot float8;
@@ -136,20 +147,28 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT * INTO app FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
     now := larkdrop.moment();
+    IF EXISTS (SELECT FROM larkdrop.calls WHERE scope = p_scope AND at > now + minute) THEN
+        DELETE FROM larkdrop.calls WHERE scope = p_scope; -- the clock was set back
+        PERFORM larkdrop.count_calls(p_scope);
+    END IF;
+    WITH gone AS (
+        DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute RETURNING host
+    )
+    UPDATE larkdrop.hosts h SET had = h.had - one.calls
+        FROM (SELECT host, count(*) AS calls FROM gone GROUP BY host) AS one
+        WHERE h.scope = p_scope AND h.host = one.host;
+    count := 0;
     IF cardinality(p_returned) > 0 THEN
         DELETE FROM larkdrop.calls WHERE id = ANY(p_returned) AND scope = p_scope AND host = p_host;
+        GET DIAGNOSTICS count = ROW_COUNT;
     END IF;
     IF cardinality(p_late) > 0 THEN
         UPDATE larkdrop.calls SET at = at + late_by FROM unnest(p_late, p_late_by) AS late(late_id, late_by)
             WHERE id = late_id AND scope = p_scope AND host = p_host;
     END IF;
-    DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute;
-    DELETE FROM larkdrop.calls WHERE scope = p_scope AND at > now + minute; -- made before the clock was set back
-    SELECT coalesce(array_agg(at), '{}'), count(*) FILTER (WHERE host = p_host) INTO times, mine
-        FROM (SELECT at, host FROM larkdrop.calls WHERE scope = p_scope ORDER BY at) AS in_order;
     UPDATE larkdrop.hosts
-        SET seen = now, had = mine, wants = p_fresh + p_backlog, waiting = p_waiting, held = p_held
-        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped;
+        SET seen = now, had = had - count, wants = p_fresh + p_backlog, waiting = p_waiting, held = p_held
+        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped RETURNING had INTO mine;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('replaced', true);
     END IF;
@@ -164,13 +183,18 @@ BEGIN
         app.hold := NULL;
     ELSIF app.hold IS NULL AND p_hold IS NOT NULL THEN
         app.hold := p_hold;
+        app.prober := p_host;
         app.probe_at := now + p_probe_seconds;
     END IF;
     IF app.hold IS NOT NULL THEN
         again := 1;
-        -- A host that has a file to probe with goes first.
+        -- A host that has a file to probe with goes first, and one that did not probe last: what holds the app may be
+        -- the fault of that one alone.
         probe := now >= app.probe_at AND (p_waiting > 0 OR NOT EXISTS (
             SELECT FROM larkdrop.hosts WHERE scope = p_scope AND NOT stopped AND seen > now - 10 AND waiting > 0
+        )) AND (app.prober <> p_host OR now >= app.probe_at + 3 OR p_fixed OR NOT EXISTS (
+            SELECT FROM larkdrop.hosts
+            WHERE scope = p_scope AND NOT stopped AND seen > now - 10 AND waiting > 0 AND host <> p_host
         ));
         p_fresh := probe::integer;
         p_backlog := 0;
@@ -181,6 +205,9 @@ BEGIN
         p_backlog := 0;
     END IF;
 
+    SELECT coalesce(array_agg(at ORDER BY at), '{}') INTO recent FROM (
+        SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT share.per_second
+    ) AS last;
     FOREACH is_fresh IN ARRAY '{true,false}'::boolean[] LOOP
         wanted := CASE WHEN is_fresh THEN p_fresh ELSE p_backlog END;
         due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
@@ -190,22 +217,27 @@ BEGIN
             - CASE WHEN is_fresh THEN 0 ELSE share.reserve END);
         step := NULL;
         WHILE wanted > 0 LOOP
-            IF mine >= share.level AND NOT (is_fresh AND (probe OR share.over < share.reserve)) THEN
+            -- All hosts together may have so many more for fresh drops that each keeps four fifths of its part.
+            IF mine >= share.level AND NOT (is_fresh AND (probe OR share.over < share.reserve + share.level / 5)) THEN
                 again := greatest(again, least(5, greatest(0.1, 30.0 * share.hosts / share.per_minute)));
                 EXIT;
             END IF;
-            used := cardinality(times);
             slot := now;
-            IF used >= in_second THEN
-                slot := greatest(slot, times[used - in_second + 1] + second);
+            count := cardinality(recent);
+            IF count >= in_second THEN
+                slot := greatest(slot, recent[count - in_second + 1] + second);
             END IF;
-            IF used >= in_minute THEN
-                slot := greatest(slot, times[used - in_minute + 1] + minute);
-            ELSIF used >= in_minute * 0.5 THEN
+            IF share.used >= in_minute THEN
+                slot := greatest(slot, minute + (
+                    SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at OFFSET share.used - in_minute LIMIT 1
+                ));
+            ELSIF share.used >= in_minute * 0.5 THEN
                 -- The highest even rate that can be kept up for the length of the window.
                 step := coalesce(step, (
-                    SELECT max((one.at + minute - now) / (in_minute - used + one.place))
-                    FROM unnest(times) WITH ORDINALITY AS one(at, place)
+                    SELECT max((one.at + minute - now) / (in_minute - share.used + one.place))
+                    FROM (
+                        SELECT at, row_number() OVER (ORDER BY at) AS place FROM larkdrop.calls WHERE scope = p_scope
+                    ) AS one
                 ));
                 slot := greatest(slot, due + step);
             END IF;
@@ -215,12 +247,13 @@ BEGIN
             END IF;
             due := greatest(due + coalesce(step, 0), slot - catch_up);
             slots := slots || slot;
-            IF used > 0 AND slot < times[used] THEN
-                SELECT array_agg(at ORDER BY at) INTO times FROM unnest(times || slot) AS one(at);
+            IF count > 0 AND slot < recent[count] THEN
+                SELECT array_agg(at ORDER BY at) INTO recent FROM unnest(recent || slot) AS one(at);
             ELSE
-                times := times || slot;
+                recent := recent || slot;
             END IF;
             mine := mine + 1;
+            share.used := share.used + 1;
             wanted := wanted - 1;
             IF is_fresh THEN
                 fresh := fresh + 1;
@@ -238,23 +271,25 @@ BEGIN
     probe := probe AND fresh = 1;
     IF probe THEN
         app.probe_at := now + p_probe_seconds;
+        app.prober := p_host;
     END IF;
     UPDATE larkdrop.apps SET due = app.due, due_fresh = app.due_fresh, paused_until = app.paused_until,
-        hold = app.hold, probe_at = app.probe_at WHERE scope = p_scope;
+        hold = app.hold, probe_at = app.probe_at, prober = app.prober WHERE scope = p_scope;
     IF cardinality(slots) > 0 THEN
         WITH made AS (
             INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, one FROM unnest(slots) AS one
             RETURNING id
         ) SELECT array_agg(id ORDER BY id) INTO ids FROM made;
+        UPDATE larkdrop.hosts SET had = mine WHERE scope = p_scope AND host = p_host;
     END IF;
-    used := cardinality(times);
-    WHILE used > 0 AND times[used] > now - 1 LOOP
-        used := used - 1;
+    count := cardinality(recent);
+    WHILE count > 0 AND recent[count] > now - 1 LOOP
+        count := count - 1;
     END LOOP;
     RETURN jsonb_build_object(
         'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', again,
-        'beat', larkdrop.beat(share.hosts), 'hosts', share.hosts, 'used_second', cardinality(times) - used,
-        'used_minute', cardinality(times), 'hold', app.hold, 'probe', probe
+        'beat', larkdrop.beat(share.hosts), 'hosts', share.hosts, 'used_second', cardinality(recent) - count,
+        'used_minute', share.used, 'hold', app.hold, 'probe', probe
     );
 END
 $$;

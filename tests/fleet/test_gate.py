@@ -1,0 +1,74 @@
+"""One gate where it is the app's fault: one host finds out, all hold, and one of them probes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from larkdrop.sandbox.server import Sandbox
+from tests.fleet.postgres import SERVER
+from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
+
+MakeHost = Callable[..., Daemon]
+pytestmark = pytest.mark.needs(SERVER)
+
+
+def status(host: Daemon) -> dict[str, Any]:
+    done = subprocess.run(host.command("status", "--json"), capture_output=True, text=True, timeout=60, check=False)
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
+
+
+def test_a_quota_used_up(lark: Sandbox, make_host: MakeHost) -> None:
+    """The others hold without a call of their own, probes come from one host at a time, and all resume together."""
+    hosts = [make_host(lark=settings(lark, probe_seconds=2)).start() for _ in range(3)]
+    wait_for_sidecar(hosts[0].drop("before.png", picture(0)))
+    lark.faults.quota_used_up = True
+    first = hosts[0].drop("first.png", picture(1))
+    wait_until(lambda: all(status(host)["held"] for host in hosts), what="all to hold")
+    held_at, before = time.monotonic(), lark.calls["upload"]
+    others = [host.drop("other.png", picture(2 + number)) for number, host in enumerate(hosts)]
+    wait_until(lambda: lark.calls["upload"] >= before + 3, what="three probes")
+    assert lark.calls["upload"] - before <= (time.monotonic() - held_at) / 2 + 1
+    for host in hosts[1:]:
+        assert "(found by host-0)" in status(host)["held"]["reason"]
+    lark.faults.quota_used_up = False
+    for path in (first, *others):
+        wait_for_sidecar(path)
+    wait_until(lambda: not any(status(host)["held"] for host in hosts))
+
+
+def test_a_person_says_that_it_is_fixed(lark: Sandbox, make_host: MakeHost) -> None:
+    """SIGHUP on any host tries now, for all."""
+    hosts = [make_host(lark=settings(lark, probe_seconds=3600)).start() for _ in range(2)]
+    lark.faults.quota_used_up = True
+    paths = [host.drop("waiting.png", picture(number)) for number, host in enumerate(hosts)]
+    wait_until(lambda: all(status(host)["held"] for host in hosts), what="all to hold")
+    lark.faults.quota_used_up = False
+    hosts[1].signal(signal.SIGHUP)
+    for path in paths:
+        wait_for_sidecar(path)
+
+
+def test_a_wrong_secret_on_one_host(lark: Sandbox, make_host: MakeHost) -> None:
+    """The others prove it to be that host's own, and go on."""
+    right = make_host(lark=settings(lark, probe_seconds=1)).start()
+    wrong = make_host(lark=settings(lark, probe_seconds=1, app_secret="mistyped")).start()
+    waiting = wrong.drop("waiting.png", picture(1))
+    wait_until(lambda: right.events("lark_resumed") or sidecar_of(right.drop("right.png", picture(2))))
+    wait_until(lambda: status(wrong)["held"])
+    for number in range(3, 6):
+        wait_for_sidecar(right.drop(f"{number}.png", picture(number)))
+    assert status(wrong)["held"]
+    assert not status(right)["held"]
+    assert sidecar_of(waiting) is None
+
+
+def settings(lark: Sandbox, **others: object) -> dict[str, object]:
+    return {"base_url": lark.url, "app_id": "cli_sandbox", "app_secret": "sandbox-secret", **others}

@@ -1,0 +1,158 @@
+"""One key a content: hosts upload the same bytes once, and record a shared folder's file once, in one of their logs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from larkdrop.sandbox.server import Sandbox
+from tests.fleet.postgres import SERVER, Postgres
+from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
+
+MakeHost = Callable[..., Daemon]
+pytestmark = pytest.mark.needs(SERVER)
+
+
+def events(hosts: list[Daemon]) -> Counter[str]:
+    """How many outcomes of each kind are in all result logs."""
+    return Counter(line["event"] for host in hosts for line in host.results())
+
+
+def printed(host: Daemon, *words: str) -> str:
+    done = subprocess.run(host.command(*words), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def drop_on_all(hosts: list[Daemon], pictures: int) -> None:
+    """The same pictures on every host, at once."""
+    contents = [picture(number) for number in range(pictures)]
+    for number, content in enumerate(contents):
+        for host in hosts:
+            host.drop(f"{number}.png", content)
+
+
+def same_on_all(lark: Sandbox, make_host: MakeHost, hosts: int, pictures: int) -> None:
+    made = [make_host().start() for _ in range(hosts)]
+    drop_on_all(made, pictures)
+    wait_until(lambda: events(made).total() >= hosts * pictures, 150, lambda: str(events(made)))
+    assert len(lark.uploads) == pictures
+    assert events(made) == {"uploaded": pictures, "reused": (hosts - 1) * pictures}
+    for number in range(pictures):
+        sidecars = [sidecar_of(host.inbox / f"{number}.png") for host in made]
+        assert len({(one["image_key"], one["host"]) for one in sidecars if one}) == 1
+    assert all(host.stop() == 0 for host in made)
+
+
+def test_the_same_pictures_on_all_hosts(lark: Sandbox, make_host: MakeHost) -> None:
+    """Each is uploaded by one of them, and the others take its key."""
+    same_on_all(lark, make_host, hosts=3, pictures=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_500_pictures_on_8_hosts(lark: Sandbox, make_host: MakeHost) -> None:
+    """500 calls, 3,500 reused."""
+    same_on_all(lark, make_host, hosts=8, pictures=500)
+
+
+def shared_folder(lark: Sandbox, make_host: MakeHost, inbox: Path, hosts: int, pictures: int) -> None:
+    inbox.mkdir()
+    made = [make_host(watch=[{"path": inbox}]) for _ in range(hosts)]
+    for host in made[1:]:
+        host.start()
+    paths = [inbox / f"{number}.png" for number in range(pictures)]
+    for number, path in enumerate(paths):
+        path.write_bytes(picture(number))
+    (inbox / "note.txt").write_bytes(b"no picture")
+    made[0].start()  # finds them by a scan, while the others are at it
+    wait_until(lambda: all(map(sidecar_of, [*paths, inbox / "note.txt"])), 100, lambda: str(events(made)))
+    assert all(host.stop() == 0 for host in made)
+    assert len(lark.uploads) == pictures
+    lines = [(line["path"], line["event"]) for host in made for line in host.results()]
+    assert sorted(lines) == sorted(
+        [(str(path), "uploaded") for path in paths] + [(str(inbox / "note.txt"), "rejected")]
+    )
+
+
+def test_a_shared_folder(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
+    """Each file has one sidecar, and one outcome in one result log; a rejected one, too."""
+    shared_folder(lark, make_host, tmp_path / "shared", hosts=3, pictures=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_500_pictures_in_a_folder_of_4_hosts(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
+    """500 calls, 500 sidecars, each once in some result log."""
+    shared_folder(lark, make_host, tmp_path / "shared", hosts=4, pictures=500)
+
+
+def test_a_key_is_known_on_hosts_that_come_later(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
+    """Also one that was got before there was a fleet; and what a host learned, it knows without the database."""
+    alone = Daemon(tmp_path, lark)
+    with alone:
+        wait_for_sidecar(alone.drop("early.png", picture(1)))
+        assert alone.stop() == 0
+    first, second = make_host(state={"dir": alone.state}), make_host()
+    first.start()
+    wait_until(lambda: "early.png" in printed(first, "keys", "--fleet"))
+    second.start()
+    assert wait_for_sidecar(second.drop("later.png", picture(1)))["host"] == "host-0"
+    assert len(lark.uploads) == 1
+
+
+def test_what_was_learned_from_others_is_kept(lark: Sandbox, make_host: MakeHost, postgres: Postgres) -> None:
+    """A content once reused is reused again while the database is away."""
+    first, second = make_host().start(), make_host().start()
+    wait_for_sidecar(first.drop("one.png", picture(1)))
+    wait_for_sidecar(second.drop("same.png", picture(1)))
+    postgres.stop()
+    try:
+        again = wait_for_sidecar(second.drop("again.png", picture(1)))
+        assert (again["reused"], again["host"]) == (True, "host-0")
+        assert len(lark.uploads) == 1
+    finally:
+        postgres.start()
+
+
+def test_a_host_that_dies_leaves_its_claims(lark: Sandbox, make_host: MakeHost) -> None:
+    """What it had begun to upload is taken over by another host once its heartbeat is missed."""
+    first, second = make_host().start(), make_host().start()
+    lark.faults.set({"delay": 60})
+    first.drop("one.png", picture(1))
+    wait_until(lambda: lark.calls["upload"], what="the upload to begin")
+    waiting = second.drop("same.png", picture(1))
+    first.kill()
+    lark.faults.set({"delay": 0})
+    assert wait_for_sidecar(waiting)["host"] == "host-1"
+
+
+def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost) -> None:
+    """Who uploaded a picture: ``explain`` and ``keys --fleet``; who is there: ``status --fleet``."""
+    first, second = make_host().start(), make_host().start()
+    one = first.drop("one.png", picture(1))
+    key = wait_for_sidecar(one)["image_key"]
+    same = second.drop("same.png", picture(1))
+    wait_for_sidecar(same)
+    assert "The host host-0 uploaded it." in printed(second, "explain", str(same))
+    (known,) = json.loads(printed(second, "keys", "--fleet", "--json"))
+    assert (known["image_key"], known["host"], known["file"]) == (key, "host-0", "one.png")
+    for asked in ("ONE.*", str(same)):
+        assert printed(second, "keys", "--fleet", "--key-only", asked).split() == [key]
+    hosts: list[dict[str, Any]] = json.loads(printed(second, "status", "--fleet", "--json"))
+    assert [(host["host"], host["state"], host["calls_minute"]) for host in hosts] == [
+        ("host-0", "here", 1),
+        ("host-1", "here", 0),
+    ]
+    assert first.stop() == 0
+    table = printed(second, "status", "--fleet")
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [["host-0", "stopped"], ["host-1", "here"]]
+    status = json.loads(printed(second, "status", "--json"))
+    assert wait_until(lambda: json.loads(printed(second, "status", "--json"))["fleet"]["hosts"] == 1)
+    assert status["fleet"]["away"] is None
