@@ -15,12 +15,12 @@ LAYERS = (
     {"config"},
     {"records"},
     {"lark", "folder"},
-    {"pipeline", "sandbox"},
+    {"pipeline", "fleet", "sandbox"},
     {"service"},
     {"commands", "cli", "__main__"},
 )
 # These know nothing of each other.
-STRANGERS = ({"lark", "folder"}, {"pipeline", "sandbox"})
+STRANGERS = ({"lark", "folder"}, {"pipeline", "fleet", "sandbox"})
 # What the sandbox may know: how the platform answers and what it takes.
 OF_THE_PLATFORM = {"larkdrop.lark.accepted_images", "larkdrop.lark.client"}
 

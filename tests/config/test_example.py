@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from larkdrop.commands.config import SAMPLES, UNSET, example
-from larkdrop.config.settings import Lark, Log, Metrics, Settings, State, Upload, Watch
+from larkdrop.config.settings import Fleet, Lark, Log, Metrics, Settings, State, Upload, Watch
 
 
 def test_the_example_is_the_schema() -> None:
@@ -22,6 +22,7 @@ def test_the_example_is_the_schema() -> None:
         "upload": Upload,
         "state": State,
         "log": Log,
+        "fleet": Fleet,
         "metrics": Metrics,
     }
     assert set(made) == set(sections) == set(Settings.model_fields)

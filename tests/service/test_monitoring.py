@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from larkdrop.sandbox.server import Sandbox
 from tests.asking import ask
 from tests.docs.test_monitoring import listed
-from tests.helpers import Daemon, picture, wait_for_sidecar, wait_until
+from tests.helpers import Daemon, free_port, picture, wait_for_sidecar, wait_until
 
 MakeDaemon = Callable[..., Daemon]
 Samples = dict[tuple[str, ...], float]
@@ -140,7 +140,8 @@ def test_a_port_that_is_taken(make_daemon: MakeDaemon, port: int) -> None:
 
 def test_the_page_tells_of_the_metrics_as_they_are(make_daemon: MakeDaemon, port: int) -> None:
     """Types and labels, from a real scrape."""
-    with make_daemon(metrics=listening(port), lark={"calls_per_month": 10_000}):
+    nowhere = f"postgresql://larkdrop@127.0.0.1:{free_port()}/larkdrop"
+    with make_daemon(metrics=listening(port), lark={"calls_per_month": 10_000}, fleet={"url": nowhere}):
         found = {}
         for family in text_string_to_metric_families(get(port, "/metrics")[1]):
             name = family.name + ("_total" if family.type == "counter" else "")

@@ -12,21 +12,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from larkdrop.commands.options import absolute, config_option, json_option, print_json
+from larkdrop.commands.options import absolute, ask, config_option, json_option, print_json
 from larkdrop.config.load import load
 from larkdrop.config.settings import Settings
+from larkdrop.fleet.facts import FleetKey
 from larkdrop.folder import sidecar
 from larkdrop.records.index import Index
 from larkdrop.records.sidecar_fields import rfc3339
 from larkdrop.service.keys import Key, Keys, fleet_keys_of
 from larkdrop.service.texts import printable
-
-if TYPE_CHECKING:
-    from larkdrop.fleet.overview import FleetKey
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -121,10 +118,8 @@ def _of_this_host(
 
 def _of_fleet(settings: Settings, paths: Sequence[str], since: str, until: str) -> dict[str, list[FleetKey]]:
     """The keys of each path, by what the database knows: of a file here by its content, else by the name it had."""
-    from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
-
-    with overview(settings) as fleet:
-        keys = [key for key in fleet.known() if since <= key.uploaded_at and (not until or key.uploaded_at < until)]
+    known = (FleetKey(**key) for key in ask(settings, "fleet_keys"))
+    keys = [key for key in known if since <= key.uploaded_at and (not until or key.uploaded_at < until)]
     return {path: fleet_keys_of(path, absolute(path), keys) for path in paths or [""]}
 
 

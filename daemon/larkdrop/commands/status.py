@@ -84,19 +84,16 @@ def _print_rejected(settings: Settings, *, as_json: bool) -> int:
 
 def _print_fleet(settings: Settings, *, as_json: bool) -> None:
     """Print every host that ever took part."""
-    from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
-
-    with overview(settings) as fleet:
-        hosts = fleet.hosts()
+    hosts = ask(settings, "fleet_hosts")
     if as_json:
-        print_json([vars(host) for host in hosts])
+        print_json(hosts)
         return
     columns = ("host", "", "version", "since", "last seen", "waiting", "calls/s", "calls/min", "held")
     table = Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for host in hosts:
-        moments = _local(host.since), _local(host.last_seen)
-        numbers = f"{host.waiting:,}", f"{host.calls_second:,}", f"{host.calls_minute:,}"
-        table.add_row(host.host, host.state, host.version, *moments, *numbers, escape(printable(host.held)))
+        moments = _local(host["since"]), _local(host["last_seen"])
+        numbers = f"{host['waiting']:,}", f"{host['calls_second']:,}", f"{host['calls_minute']:,}"
+        table.add_row(host["host"], host["state"], host["version"], *moments, *numbers, escape(printable(host["held"])))
     _print(table if hosts else Text("No host has taken part yet."))
 
 

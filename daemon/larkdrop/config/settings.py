@@ -64,8 +64,12 @@ class Lark(Section):
     read_timeout: UpToAnHour = _key(
         60.0, "Seconds to wait for an answer. A call ends after both time-outs, and 1 s for each 64 KiB sent."
     )
-    requests_per_second: int = _key(50, "Calls a second; less where other hosts share the app.", ge=1, le=10_000)
-    requests_per_minute: int = _key(1000, "Calls a minute; less where other hosts share the app.", ge=1, le=600_000)
+    requests_per_second: int = _key(
+        50, "Calls a second; less where other hosts use the app without [fleet].", ge=1, le=10_000
+    )
+    requests_per_minute: int = _key(
+        1000, "Calls a minute; less where other hosts use the app without [fleet].", ge=1, le=600_000
+    )
     calls_per_month: int = _key(
         0, "The plan's quota, for `larkdrop status`; all apps of the tenant share it. 0: none, or not known.", ge=0
     )

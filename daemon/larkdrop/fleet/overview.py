@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -13,6 +12,7 @@ from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
 from larkdrop.fleet import schema
 from larkdrop.fleet.database import SET_UP, Away, Database
+from larkdrop.fleet.facts import FleetKey, Host
 from larkdrop.fleet.identity import scope
 from larkdrop.records.sidecar_fields import rfc3339
 
@@ -31,39 +31,6 @@ SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privil
     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
 FROM pg_class WHERE relnamespace = to_regnamespace('larkdrop') AND relkind = 'r'
 """
-
-
-@dataclass(frozen=True)
-class Host:
-    """One of the hosts that share the app; moments are RFC 3339, UTC, by the database's clock."""
-
-    host: str
-    state: Literal["here", "gone", "stopped"]  # gone: without a heartbeat of late
-    version: str
-    since: str
-    last_seen: str
-    waiting: int  # files
-    held: str  # why; empty where it is not
-    calls_second: int  # of the last second
-    calls_minute: int
-
-
-@dataclass(frozen=True)
-class FleetKey:
-    """A key that some host has got."""
-
-    image_key: str
-    uploaded_at: str  # RFC 3339, UTC
-    host: str
-    file: str  # its name there
-    size: int  # bytes
-    image_type: str
-    sha256: str
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Where it was uploaded, as a person reads it."""
-        return (f"{self.host}: {self.file}",)
 
 
 @contextmanager
@@ -93,7 +60,7 @@ class Overview:
             for host, version, since, seen, stopped, here, *rest in self._database.ask(HOSTS, (self._scope,))
         ]
 
-    def known(self) -> list[FleetKey]:
+    def keys(self) -> list[FleetKey]:
         """Every key, the oldest first."""
         rows = self._database.ask(KEYS, (self._scope,))
         return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in rows]

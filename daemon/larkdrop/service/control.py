@@ -86,6 +86,8 @@ class Control:
         try:
             asked = json.loads(line)
             return self._answer(asked["ask"], asked.get("paths", ()))
+        except NotAvailable as error:
+            return {"error": error.message, "hint": error.hint}
         except Exception as error:  # noqa: BLE001 - a question must not end the daemon
             return {"error": f"{type(error).__name__}: {error}"}
 
@@ -110,6 +112,8 @@ def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
         except (OSError, ValueError) as error:
             message = f"the running larkdrop did not answer ({type(error).__name__})"
             raise NotAvailable(message, hint="Check its log; restart it.") from error
+    if isinstance(answer, dict) and "hint" in answer:
+        raise NotAvailable(answer["error"], hint=answer["hint"])
     if isinstance(answer, dict) and "error" in answer:
         raise NotAvailable(f"the running larkdrop could not answer: {answer['error']}", hint="Check its log.")
     return answer
@@ -125,6 +129,11 @@ def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts 
                 return [asdict(one) for one in explain(paths, settings, index, live)]
             case "retry":
                 return [asdict(one) for one in retry(paths, settings, index, live)]
+            case "fleet_hosts" | "fleet_keys":
+                from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
+
+                with overview(settings) as fleet:
+                    return [asdict(one) for one in (fleet.hosts() if question == "fleet_hosts" else fleet.keys())]
     raise ValueError(f"there is no question {question!r}")
 
 

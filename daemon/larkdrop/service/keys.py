@@ -7,17 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from larkdrop.config.settings import Settings, Watch
+from larkdrop.fleet.facts import FleetKey
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.lark import accepted_images
 from larkdrop.records.index import File, Index
 from larkdrop.records.sidecar_fields import Record
-
-if TYPE_CHECKING:
-    from larkdrop.fleet.overview import FleetKey
 
 
 @dataclass(frozen=True)

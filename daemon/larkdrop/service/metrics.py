@@ -45,6 +45,8 @@ NAMES = {
     "larkdrop_gate_held": "1 where calls are held for this reason.",
     "larkdrop_rate_used": "Calls of the last second and of the last minute.",
     "larkdrop_rate_limit": "How many these may be.",
+    "larkdrop_fleet_joined": "1 while this host shares its app with others.",
+    "larkdrop_fleet_hosts": "Hosts that share the app, as last seen.",
     "larkdrop_token_age_seconds": "Since the token was asked for.",
     "larkdrop_month_calls": "Uploads of this month, by this machine's calendar.",
     "larkdrop_month_calls_limit": "The plan's quota, lark.calls_per_month.",
@@ -116,6 +118,9 @@ class Metrics:
         rate = pace.rate()
         yield _gauge("larkdrop_rate_used", ("window",), {(name,): used for name, (used, _) in rate.items()})
         yield _gauge("larkdrop_rate_limit", ("window",), {(name,): limit for name, (_, limit) in rate.items()})
+        if fleet := self._live.fleet:
+            yield _gauge("larkdrop_fleet_joined", (), {(): fleet.away is None})
+            yield _gauge("larkdrop_fleet_hosts", (), {(): fleet.hosts})
         age = self._live.client.token_age
         yield _gauge("larkdrop_token_age_seconds", (), {} if age is None else {(): age})
         with suppress(NotAvailable), Index(self._settings.key_cache) as index:
