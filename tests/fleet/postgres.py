@@ -53,6 +53,22 @@ class Postgres:
             subprocess.run(["umount", "-l", self._home], check=True)
         shutil.rmtree(self._home, ignore_errors=True)
 
+    def freeze(self) -> None:
+        """Stop every process of it, until ``thaw``."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End ``freeze``."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def processes(self) -> list[int]:
+        """All of its, by their ids."""
+        assert self.process
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
+        return [self.process.pid, *map(int, children.split())]
+
     @contextmanager
     def full(self) -> Iterator[None]:
         """There is no room on its disk, as long as this lasts."""
@@ -97,7 +113,7 @@ class Postgres:
     def kill(self) -> None:
         """End it at once, as a crash does."""
         if self.process:
-            self.process.send_signal(signal.SIGCONT)
+            self.thaw()
             self.process.kill()
             self.process.wait()
             self.process = None

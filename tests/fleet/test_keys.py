@@ -62,9 +62,10 @@ def test_500_pictures_on_8_hosts(lark: Sandbox, make_host: MakeHost) -> None:
     same_on_all(lark, make_host, hosts=8, pictures=500)
 
 
-def shared_folder(lark: Sandbox, make_host: MakeHost, inbox: Path, hosts: int, pictures: int) -> None:
+def shared_folder(lark: Sandbox, make_host: MakeHost, home: Path, hosts: int, pictures: int, **watch: object) -> None:
+    inbox = home / "shared"
     inbox.mkdir()
-    made = [make_host(watch=[{"path": inbox}]) for _ in range(hosts)]
+    made = [make_host(watch=[{"path": inbox, **watch}]) for _ in range(hosts)]
     for host in made[1:]:
         host.start()
     paths = [inbox / f"{number}.png" for number in range(pictures)]
@@ -72,7 +73,8 @@ def shared_folder(lark: Sandbox, make_host: MakeHost, inbox: Path, hosts: int, p
         path.write_bytes(picture(number))
     (inbox / "note.txt").write_bytes(b"no picture")
     made[0].start()  # finds them by a scan, while the others are at it
-    wait_until(lambda: all(map(sidecar_of, [*paths, inbox / "note.txt"])), 100, lambda: str(events(made)))
+    places = [home / "done" / path.name for path in paths] if watch else paths
+    wait_until(lambda: all(map(sidecar_of, [*places, inbox / "note.txt"])), 100, lambda: str(events(made)))
     assert all(host.stop() == 0 for host in made)
     assert len(lark.uploads) == pictures
     lines = [(line["path"], line["event"]) for host in made for line in host.results()]
@@ -83,14 +85,21 @@ def shared_folder(lark: Sandbox, make_host: MakeHost, inbox: Path, hosts: int, p
 
 def test_a_shared_folder(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
     """Each file has one sidecar, and one outcome in one result log; a rejected one, too."""
-    shared_folder(lark, make_host, tmp_path / "shared", hosts=3, pictures=30)
+    shared_folder(lark, make_host, tmp_path, hosts=3, pictures=30)
+
+
+def test_a_shared_folder_from_which_pictures_are_moved(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
+    """The same; each is moved once."""
+    moved = {"after_upload": "move", "move_to": tmp_path / "done"}
+    shared_folder(lark, make_host, tmp_path, hosts=3, pictures=30, **moved)
+    assert len(list((tmp_path / "done").glob("*.png"))) == 30
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_500_pictures_in_a_folder_of_4_hosts(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:
     """500 calls, 500 sidecars, each once in some result log."""
-    shared_folder(lark, make_host, tmp_path / "shared", hosts=4, pictures=500)
+    shared_folder(lark, make_host, tmp_path, hosts=4, pictures=500)
 
 
 def test_a_key_is_known_on_hosts_that_come_later(lark: Sandbox, make_host: MakeHost, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import structlog
+
 from larkdrop.errors import SetupFault
 from larkdrop.lark.gate import Hold
 from larkdrop.lark.pace import Pace
@@ -39,6 +41,8 @@ class FleetGate:
         self._own: Reason | None = None  # of this host alone
         self._own_until = self._probe_until = -math.inf
         self._fixed_at = -math.inf
+        self._since = 0.0  # when this host began to hold with the others
+        self._log = structlog.get_logger()
 
     def news(self, now: float) -> News:
         """What the database should be told."""
@@ -70,6 +74,7 @@ class FleetGate:
             if opens:
                 self._own, self._own_until = self._told, now + OWN_SECONDS
                 self._pace.open()
+                self._log.info("lark_resumed", after_seconds=round(now - self._since, 1))
             self._shared = self._told = None
             return opens
         if self._shared and self._pace.hold is None:
@@ -80,6 +85,10 @@ class FleetGate:
         if probe:
             self._probe_until = now + PROBE_SECONDS
         reason = SetupFault(hold["message"], hint=hold["hint"], code=hold["code"])
+        if self._pace.hold is None:
+            self._log.error("lark_held", **reason.fields())
+        if self._shared is None:
+            self._since = now
         self._shared = self._pace.hold_with_others(reason, probe=now < self._probe_until)
         return False
 

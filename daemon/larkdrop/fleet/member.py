@@ -19,7 +19,7 @@ import structlog
 from larkdrop import __version__
 from larkdrop.config.settings import Lark
 from larkdrop.fleet import schema
-from larkdrop.fleet.database import Away
+from larkdrop.fleet.database import AGAIN, Away
 from larkdrop.fleet.gate import FleetGate
 from larkdrop.fleet.sharing import Sharing
 from larkdrop.records.outbox import Outbox
@@ -98,6 +98,9 @@ class Member:
                 due = self._take_part()
             except (Away, sqlite3.Error) as error:
                 due = self._go_alone(error)
+            except Exception as error:  # noqa: BLE001 - a bug may cost the sharing, but not the uploads
+                hint = "This is a bug of larkdrop; please report it."
+                due = self._go_alone(Away(f"unexpected: {error!r}", hint=hint))
             self.tried.set()
             self._asked.wait(max(0.0, due - time.monotonic()))
         self._leave()
@@ -146,7 +149,9 @@ class Member:
             self._lark.probe_seconds,
         ))  # fmt: skip
         now = time.monotonic()
-        if answer.get("replaced"):
+        if "replaced" in answer:
+            if not answer["replaced"]:
+                raise Away("the database was made anew", hint=AGAIN)
             hint = "Give each host a name of its own: fleet.host."
             raise Replaced(f"another larkdrop calls itself {self._identity.host}", hint=hint)
         if answer["hosts"] != self.hosts:

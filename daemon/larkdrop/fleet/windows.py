@@ -65,11 +65,15 @@ class FleetWindows(RateWindows):
         self._report = Report()
         self._batch = FIRST
         self._ask_at = {True: -math.inf, False: -math.inf}  # for fresh drops, for the backlog
-        self._used = 0, 0  # by the whole fleet, as the database said last
+        self._used, self._part = (0, 0), per_minute  # by the whole fleet, for this host: as the database said last
 
     @property
     def limits(self) -> tuple[int, int]:
         return self._own.limits if self._is_alone else self._limits
+
+    @property
+    def part(self) -> int:
+        return self._own.part if self._is_alone else self._part
 
     def used(self, now: float) -> tuple[int, int]:
         return self._own.used(now) if self._is_alone else self._used
@@ -176,7 +180,7 @@ class FleetWindows(RateWindows):
             }
             if len(ids) - fresh == self._batch:
                 self._batch = min(2 * self._batch, MOST)
-            self._used = answer["used_second"], answer["used_minute"]
+            self._used, self._part = (answer["used_second"], answer["used_minute"]), answer["level"]
             return bool(ids)
 
     def _first(self, *, fresh: bool) -> Lease | None:

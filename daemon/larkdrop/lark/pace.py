@@ -77,7 +77,7 @@ class Pace:
                 why = "Lark asked for a pause"
             elif self._windows.is_minute_used_up(now):
                 why = f"{minute:,} calls a minute are used up"
-            return delay + ahead * 60 / minute, why
+            return delay + ahead * 60 / self._windows.part, why
 
     def give_back(self, ticket: Ticket) -> None:
         """The call was not needed after all."""

@@ -107,6 +107,10 @@ class RateWindows(Protocol):
     def limits(self) -> tuple[int, int]:
         """Calls a second and a minute; lower than configured where a lower limit was learned."""
 
+    @property
+    def part(self) -> int:
+        """Calls a minute that this host can count on."""
+
     def used(self, now: float) -> tuple[int, int]:
         """Calls of the last second and of the last minute."""
 
@@ -143,6 +147,10 @@ class LocalWindows(RateWindows):
     @property
     def limits(self) -> tuple[int, int]:
         return self._second.limit, self._minute.limit
+
+    @property
+    def part(self) -> int:
+        return self._minute.limit
 
     def set_limits(self, per_second: int, per_minute: int) -> None:
         """Other limits from now on; what was learned of the old ones is forgotten."""

@@ -61,7 +61,7 @@ class Service:
         self._signing_in: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
         self._recording: list[threading.Thread] = []
-        self._sharing: threading.Thread | None = None
+        self._sharing: list[threading.Thread] = []
 
     def run(self, *, once: bool = False) -> int:
         """Watch and upload until a signal comes, or with ``once`` until what is there is done. Returns the exit code.
@@ -112,7 +112,7 @@ class Service:
         self._threads += [_start("settle", self._parts.settle.run)]
         if fleet := self._parts.fleet:
             self._systemd.status("starts: joins the fleet")
-            self._sharing = _start("fleet", fleet.run)
+            self._sharing += [_start("fleet", fleet.run)]
             while not fleet.tried.is_set():
                 self._systemd.extend()
                 if self._stop_asked(TICK_BRIEF):
@@ -175,7 +175,7 @@ class Service:
     def _tell_alive(self) -> None:
         """Feed systemd's watchdog, but not while a part is stuck."""
         limit = self._systemd.watchdog_seconds
-        if limit and (stuck := self._liveness.stuck(limit, [*self._threads, *self._recording])):
+        if limit and (stuck := self._liveness.stuck(limit, [*self._threads, *self._recording, *self._sharing])):
             hint = "systemd restarts larkdrop; what was in flight is uploaded then."
             self._log.error("stuck", parts=stuck, seconds=limit, hint=hint)
         else:
@@ -216,9 +216,9 @@ class Service:
         self._join(self._threads, deadline)
         self._parts.recorder.stop()
         self._join(self._recording, deadline)
-        if self._parts.fleet and self._sharing:
+        if self._parts.fleet:
             self._parts.fleet.stop()
-            self._join([self._sharing], max(deadline, time.monotonic() + LEAVE_SECONDS))
+            self._join(self._sharing, max(deadline, time.monotonic() + LEAVE_SECONDS))
         if working := self._parts.queue.counts().working:
             self._log.warning("drain_ended", unfinished=working, hint="They are uploaded after the next start.")
         self._log.info("stopped")

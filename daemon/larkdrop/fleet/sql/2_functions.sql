@@ -170,7 +170,9 @@ BEGIN
         SET seen = now, had = had - count, wants = p_fresh + p_backlog, waiting = p_waiting, held = p_held
         WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped RETURNING had INTO mine;
     IF NOT FOUND THEN
-        RETURN jsonb_build_object('replaced', true);
+        RETURN jsonb_build_object('replaced', EXISTS (
+            SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND NOT stopped
+        ));
     END IF;
     SELECT * INTO share FROM larkdrop.shares(p_scope, now);
 
@@ -289,7 +291,7 @@ BEGIN
     RETURN jsonb_build_object(
         'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', again,
         'beat', larkdrop.beat(share.hosts), 'hosts', share.hosts, 'used_second', cardinality(recent) - count,
-        'used_minute', share.used, 'hold', app.hold, 'probe', probe
+        'used_minute', share.used, 'level', share.level, 'hold', app.hold, 'probe', probe
     );
 END
 $$;
