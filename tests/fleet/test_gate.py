@@ -25,6 +25,7 @@ def status(host: Daemon) -> dict[str, Any]:
     return shown
 
 
+@pytest.mark.slow
 def test_a_quota_used_up(lark: Sandbox, make_host: MakeHost) -> None:
     """The others hold without a call of their own, probes come from one host at a time, and all resume together."""
     hosts = [make_host(lark=settings(lark, probe_seconds=2)).start() for _ in range(3)]

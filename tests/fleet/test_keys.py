@@ -130,6 +130,7 @@ def test_what_was_learned_from_others_is_kept(lark: Sandbox, make_host: MakeHost
         postgres.start()
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_leaves_its_claims(lark: Sandbox, make_host: MakeHost) -> None:
     """What it had begun to upload is taken over by another host once its heartbeat is missed."""
     first, second = make_host().start(), make_host().start()

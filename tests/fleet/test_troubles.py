@@ -135,6 +135,7 @@ def test_a_read_only_standby(make_host: MakeHost, url: str, postgres: Postgres) 
 
 
 @pytest.mark.needs("root", "mount")
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_its_disk_is_full(lark: Sandbox, make_host: MakeHost) -> None:
     """Keys can't be shared: said once. What was learned is shared once there is room."""

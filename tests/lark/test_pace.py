@@ -162,7 +162,8 @@ def test_a_call_for_a_token_says_nothing_of_uploads() -> None:
     """It takes no place, and however fast it was, uploads that take longer are not taken for late."""
     clock = Clock()
     pace = make(clock, per_second=50)
-    token = ticket(pace)
+    token = pace.ticket_to_sign_in()
+    assert token
     clock.now += 0.004
     pace.signed_in(token)
     for _ in range(3):

@@ -57,7 +57,12 @@ class FleetGate:
             return News()
         reason = hold.reason
         fields = {"code": reason.code, "message": reason.message, "hint": reason.hint, "host": self._host}
-        return News(hold=fields)
+        return News(hold=fields, fixed=fixed)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no call may go now, whatever the rate limits are."""
+        return self._pace.is_closed
 
     @property
     def held_for(self) -> str:

@@ -31,8 +31,8 @@ SELECT larkdrop.enter(
 """
 TAKE = """
 SELECT larkdrop.take(
-    %s::text, %s::text, %s::uuid, %s::integer, %s::integer, %s::integer, %s::text, %s::bigint[], %s::bigint[],
-    %s::float8[], %s::float8, %s::jsonb, %s::boolean, %s::boolean, %s::float8
+    %s::text, %s::text, %s::uuid, %s::integer, %s::integer, %s::integer, %s::integer, %s::text, %s::bigint[],
+    %s::bigint[], %s::float8[], %s::float8, %s::jsonb, %s::boolean, %s::boolean, %s::float8
 )
 """
 LEAVE = "SELECT larkdrop.leave(%s::text, %s::text, %s::uuid)"
@@ -118,11 +118,19 @@ class Member:
                 return self._retry_at
             self._join()
         due = self._tell(now)
+        if time.monotonic() >= min(self._beat_at, self._ask_at()):
+            self._take()
+        return min(due, self._beat_at, self._ask_at())
+
+    def _wanted(self) -> tuple[int, int, int]:
+        """How many calls fresh drops and the backlog need that may go now, and how many files wait."""
         fresh, backlog, waiting = self._calls()
-        if time.monotonic() >= min(self._beat_at, self._windows.ask_at(fresh=fresh, backlog=backlog)):
-            self._take(fresh, backlog, waiting)
-            fresh, backlog, _ = self._calls()
-        return min(due, self._beat_at, self._windows.ask_at(fresh=fresh, backlog=backlog))
+        return (0, 0, waiting) if self._gate.is_closed else (fresh, backlog, waiting)
+
+    def _ask_at(self) -> float:
+        """When asking for tickets is worth it, in monotonic seconds."""
+        fresh, backlog, _ = self._wanted()
+        return self._windows.ask_at(fresh=fresh, backlog=backlog)
 
     def _join(self) -> None:
         self._database.connect()
@@ -131,22 +139,23 @@ class Member:
         limits = self._lark.requests_per_second, self._lark.requests_per_minute
         ages = self._windows.join(now)
         self._database.ask(ENTER, (*self._identity, __version__, now - self._began, *limits, ages))
-        self._take(*self._calls())
+        self._take()
         self._told_at = -math.inf
         self._tell(now)
         self._keys.join()
         self._log.info("fleet_joined", database=self._database.place, host=self._identity.host, hosts=self.hosts)
         self._joined, self.away = True, None
 
-    def _take(self, fresh: int, backlog: int, waiting: int) -> None:
+    def _take(self) -> None:
         """A heartbeat, and tickets for calls. Raises Away."""
-        now, hold = time.monotonic(), self._gate.held_for
+        fresh, backlog, waiting = self._wanted()
+        now = time.monotonic()
         wanted = self._windows.wanted(now, fresh=fresh, backlog=backlog)
         report, news = self._windows.report(now), self._gate.news(now)
         ((answer,),) = self._database.ask(TAKE, (
-            *self._identity, *wanted, waiting, hold, report.returned, list(report.late), list(report.late.values()),
-            report.pause, json.dumps(news.hold) if news.hold else None, news.opened, news.fixed,
-            self._lark.probe_seconds,
+            *self._identity, *wanted, fresh + backlog, waiting, self._gate.held_for, report.returned,
+            list(report.late), list(report.late.values()), report.pause,
+            json.dumps(news.hold) if news.hold else None, news.opened, news.fixed, self._lark.probe_seconds,
         ))  # fmt: skip
         now = time.monotonic()
         if "replaced" in answer:

@@ -19,8 +19,8 @@ from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
 VALID = 0.2
 # Seconds by which a call has to be late for the database to be told.
 NOTICEABLE = 0.025
-# Seconds until another look, where a ticket is on its way.
-SOON = 0.05
+# Seconds until another look, where there is no ticket: whoever waits is woken up when one comes.
+LOOK = 1.0
 # Tickets asked for at once: fewer where some were not used in time, more where all were.
 FIRST, MOST = 8, 64
 
@@ -85,10 +85,8 @@ class FleetWindows(RateWindows):
             self._expire(now)
             if lease := self._first(fresh=fresh):
                 return max(0.0, lease.at - now)
-            wait = self._ask_at[fresh] - now
-        if wait <= 0:
-            self._ask()
-        return max(wait, SOON)
+        self._ask()
+        return LOOK
 
     def take(self, now: float, *, fresh: bool) -> Ticket:
         with self._lock:

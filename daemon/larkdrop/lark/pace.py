@@ -41,6 +41,13 @@ class Pace:
         with self._lock:
             return self._pause.left(self._clock()) > 0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the gate or a pause lets no call through now, whatever the rate limits are."""
+        with self._lock:
+            now = self._clock()
+            return max(self._gate.delay(now), self._pause.left(now)) > 0
+
     def rate(self) -> dict[str, tuple[int, int]]:
         """Calls of the last second and of the last minute, and how many may be."""
         with self._lock:
@@ -54,6 +61,16 @@ class Pace:
             if self._delay(now, fresh=fresh) > 0:
                 return None
             ticket = self._windows.take(now, fresh=fresh)
+            self._gate.let_through(ticket)
+            return ticket
+
+    def ticket_to_sign_in(self) -> Ticket | None:
+        """Permission for one call for a token, which no rate limit counts; or None."""
+        with self._lock:
+            now = self._clock()
+            if max(self._gate.delay(now), self._pause.left(now)) > 0:
+                return None
+            ticket = Ticket(now)
             self._gate.let_through(ticket)
             return ticket
 
@@ -93,10 +110,9 @@ class Pace:
             return self._gate.succeeded(ticket)
 
     def signed_in(self, ticket: Ticket) -> Hold | None:
-        """As ``succeeded``, of a call for a token: it takes no upload's place, and does not show how long one takes."""
+        """As ``succeeded``, of a call for a token: it does not show how long an upload takes."""
         with self._lock:
             ticket.spent = True
-            self._windows.give_back(ticket)
             return self._gate.succeeded(ticket)
 
     def failed(self, ticket: Ticket, reason: LarkdropError, *, first: bool) -> Hold | None:

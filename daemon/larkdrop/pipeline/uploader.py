@@ -74,7 +74,7 @@ class Uploader:
 
     def sign_in(self) -> None:
         """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""
-        ticket = self._pace.ticket(fresh=True)
+        ticket = self._pace.ticket_to_sign_in()
         if ticket is None:
             return
         try:

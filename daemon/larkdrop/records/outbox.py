@@ -41,7 +41,7 @@ class Outbox:
 
     def __init__(self, cache: KeyCache) -> None:
         self._cache = cache
-        self._sent = 0  # all before this were
+        self._sent = self._cleared = 0  # all up to this were
 
     def unsent(self, most: int) -> list[Unsent]:
         """The oldest that were not sent yet."""
@@ -57,7 +57,9 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget what was sent. After a crash before this, it is sent again, which is harmless."""
-        self._cache.write(lambda db: db.execute("DELETE FROM outbox WHERE id <= ?", (self._sent,)))
+        if self._sent > self._cleared:
+            self._cache.write(lambda db: db.execute("DELETE FROM outbox WHERE id <= ?", (self._sent,)))
+            self._cleared = self._sent
 
     def refill(self, born: str) -> None:
         """Send every key, unless that was done for the database that was ``born`` so."""

@@ -112,11 +112,12 @@ BEGIN
 END
 $$;
 
--- A heartbeat, and tickets: for at most so many calls of fresh drops and of the backlog, each with the moment from which
--- it may be used. The policy for the windows is that of larkdrop's lark/windows.py, for all hosts together.
+-- A heartbeat, and tickets: for at most so many calls of fresh drops and of the backlog, of all that the host wants, each
+-- with the moment from which it may be used. The policy for the windows is that of larkdrop's lark/windows.py, for all hosts together.
 -- While the app is held, one host has a ticket for the probe.
 CREATE FUNCTION larkdrop.take(
-    p_scope text, p_host text, p_instance uuid, p_fresh integer, p_backlog integer, p_waiting integer, p_held text,
+    p_scope text, p_host text, p_instance uuid, p_fresh integer, p_backlog integer, p_wants integer,
+    p_waiting integer, p_held text,
     p_returned bigint[], p_late bigint[], p_late_by float8[], p_pause float8, p_hold jsonb, p_opened boolean,
     p_fixed boolean, p_probe_seconds float8
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
@@ -167,7 +168,7 @@ BEGIN
             WHERE id = late_id AND scope = p_scope AND host = p_host;
     END IF;
     UPDATE larkdrop.hosts
-        SET seen = now, had = had - count, wants = p_fresh + p_backlog, waiting = p_waiting, held = p_held
+        SET seen = now, had = had - count, wants = p_wants, waiting = p_waiting, held = p_held
         WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped RETURNING had INTO mine;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('replaced', EXISTS (
@@ -177,16 +178,16 @@ BEGIN
     SELECT * INTO share FROM larkdrop.shares(p_scope, now);
 
     app.paused_until := greatest(app.paused_until, now + p_pause);
-    IF p_fixed THEN
-        app.paused_until := 0;
-        app.probe_at := 0;
-    END IF;
     IF p_opened THEN
         app.hold := NULL;
     ELSIF app.hold IS NULL AND p_hold IS NOT NULL THEN
         app.hold := p_hold;
         app.prober := p_host;
         app.probe_at := now + p_probe_seconds;
+    END IF;
+    IF p_fixed THEN
+        app.paused_until := 0;
+        app.probe_at := 0;
     END IF;
     IF app.hold IS NOT NULL THEN
         again := 1;
