@@ -42,9 +42,9 @@ def hosts(url: str, names: Sequence[str], home: Path, found: Queue[tuple[list[fl
     calls: list[float] = []
     ask = Database.ask
 
-    def timed(self: Database, query: str, values: Any = ()) -> list[tuple[Any, ...]]:
+    def timed(self: Database, query: str, values: Any = (), *, seconds: float = 2) -> list[tuple[Any, ...]]:
         began = time.monotonic()
-        rows = ask(self, query, values)
+        rows = ask(self, query, values, seconds=seconds)
         if query == TAKE and began > begins and rows[0][0]["ids"]:
             prices.append(time.monotonic() - began)
         return rows

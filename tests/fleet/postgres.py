@@ -25,9 +25,10 @@ ADMIN = "admin"
 class Postgres:
     """A server; a context manager. Its superuser is ``admin``, whom it believes; others need a password."""
 
-    def __init__(self, *, size: str = "", **settings: object) -> None:
+    def __init__(self, *, size: str = "", tls: bool = False, **settings: object) -> None:
         """``settings`` are those of postgresql.conf; with a ``size`` it has a small disk of its own."""
         self._size = size
+        self._tls = tls
         self._bin = Path(max(glob.glob(SERVER))).parent
         self._home = Path(tempfile.mkdtemp(prefix="larkdrop-postgres-"))
         self.data = self._home / "data"
@@ -40,6 +41,8 @@ class Postgres:
         if self._size:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", self._home], check=True)
         self.data.mkdir()
+        if self._tls:
+            self._make_certificate()
         self.own()
         self.run("initdb", "-D", self.data, "-U", ADMIN, "-A", "trust", "--no-sync", "--locale=C.UTF-8")
         who = f"host all {ADMIN} 127.0.0.1/32 trust", "host all all 127.0.0.1/32 scram-sha-256", ""
@@ -80,6 +83,19 @@ class Postgres:
             yield
         finally:
             filler.unlink()
+
+    @property
+    def certificate(self) -> Path:
+        """With ``tls``: its own, which nobody else has signed."""
+        return self._home / "server.crt"
+
+    def _make_certificate(self) -> None:
+        key = self._home / "server.key"
+        subject = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
+        made = ("-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", self.certificate)
+        subprocess.run(["openssl", "req", *made, *subject], check=True, capture_output=True)
+        key.chmod(0o600)
+        self._settings |= {"ssl": "on", "ssl_cert_file": self.certificate, "ssl_key_file": key}
 
     def own(self) -> None:
         """Give all files to the user who runs it."""

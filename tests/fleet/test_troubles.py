@@ -134,6 +134,20 @@ def test_a_read_only_standby(make_host: MakeHost, url: str, postgres: Postgres) 
         postgres.start()
 
 
+@pytest.mark.needs("openssl")
+def test_tls(make_host: MakeHost) -> None:
+    """With ``verify-full`` a host comes in where it knows the server's certificate, and nowhere else."""
+    with Postgres(tls=True) as postgres:
+        postgres.make_role(PASSWORD, "larkdrop")
+        url = f"{postgres.url('larkdrop', PASSWORD, 'larkdrop')}?sslmode=verify-full"
+        query = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'larkdrop'"
+        with make_host(fleet={"url": f"{url}&sslrootcert={postgres.certificate}"}) as host:
+            assert host.events("fleet_joined")
+            assert postgres.ask(query) == [(True,)]
+        stranger = make_host(fleet={"url": f"{url}&sslrootcert=system"})
+        assert_goes_on_alone(stranger, "certificate", "Check sslmode and sslrootcert")
+
+
 @pytest.mark.needs("root", "mount")
 @pytest.mark.slow
 @pytest.mark.timeout(180)

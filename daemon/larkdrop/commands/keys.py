@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,11 +19,11 @@ import click
 from larkdrop.commands.options import absolute, ask, config_option, json_option, print_json
 from larkdrop.config.load import load
 from larkdrop.config.settings import Settings
-from larkdrop.fleet.facts import FleetKey
+from larkdrop.fleet.facts import MOST_KEYS, FleetKey
 from larkdrop.folder import sidecar
 from larkdrop.records.index import Index
 from larkdrop.records.sidecar_fields import rfc3339
-from larkdrop.service.keys import Key, Keys, fleet_keys_of
+from larkdrop.service.keys import Key, Keys, fleet_query
 from larkdrop.service.texts import printable
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -77,7 +78,7 @@ def command(
     settings = load(config_file, signs_in=False)
     found: Mapping[str, Sequence[Key | FleetKey]]
     if of_fleet:
-        found = _of_fleet(settings, paths, since or "", until or "")
+        found = _of_fleet(settings, paths, since or "", until or "", limit)
     else:
         found = _of_this_host(settings, paths, since or "", until or "", every=every, wait=wait)
     missing = [path for path, keys in found.items() if not keys]
@@ -87,7 +88,7 @@ def command(
         print_json([vars(key) for key in keys])
     elif as_csv:
         table = csv.writer(text := io.StringIO())
-        columns = [field.name for field in fields(keys[0] if keys else Key)]
+        columns = [field.name for field in fields(FleetKey if of_fleet else Key)]
         table.writerows([columns, *(vars(key).values() for key in keys)])
         click.echo(text.getvalue(), nl=False)
     elif key_only:
@@ -116,11 +117,16 @@ def _of_this_host(
         time.sleep(0.05)
 
 
-def _of_fleet(settings: Settings, paths: Sequence[str], since: str, until: str) -> dict[str, list[FleetKey]]:
+def _of_fleet(
+    settings: Settings, paths: Sequence[str], since: str, until: str, limit: int | None
+) -> dict[str, list[FleetKey]]:
     """The keys of each path, by what the database knows: of a file here by its content, else by the name it had."""
-    known = (FleetKey(**key) for key in ask(settings, "fleet_keys"))
-    keys = [key for key in known if since <= key.uploaded_at and (not until or key.uploaded_at < until)]
-    return {path: fleet_keys_of(path, absolute(path), keys) for path in paths or [""]}
+    queries = [fleet_query(path, absolute(path), since, until, limit or MOST_KEYS) for path in paths or [""]]
+    answers = ask(settings, "fleet_keys", [json.dumps(asdict(query)) for query in queries])
+    found = [[FleetKey(**key) for key in answer] for answer in answers]
+    if any(len(keys) == MOST_KEYS for keys in found):
+        click.echo(f"larkdrop: only the newest {MOST_KEYS:,}; --since and --until show others.", err=True)
+    return dict(zip(paths or [""], found, strict=True))
 
 
 def _lines(keys: Sequence[Key | FleetKey]) -> Iterator[str]:

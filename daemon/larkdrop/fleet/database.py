@@ -1,4 +1,4 @@
-"""The connection to the fleet's database: no call takes longer than its time-out, and each trouble is one sentence.
+"""The connection to the fleet's database: every question has a time-out, and each trouble is one sentence.
 
 Every call is one statement in autocommit mode and keeps nothing in the session, so that PgBouncer may stand between.
 """
@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -38,9 +38,9 @@ HINTS = {
 WORDS = {
     "password": "Check the password: in LARKDROP_FLEET__URL, in the systemd credential fleet_url, or in PGPASSFILE.",
     "pg_hba.conf": "Let this host in: pg_hba.conf of the database.",
-    "does not exist": SET_UP,
-    "certificate": "Check sslmode and sslrootcert in fleet.url, and the database's certificate.",
+    "certificate": "Check sslrootcert in fleet.url, the file of the authority that signed the database's certificate.",
     "SSL": "Check sslmode in fleet.url, and whether the database offers TLS.",
+    "does not exist": SET_UP,
     "resolve": "Check the name of the host in fleet.url.",
     "refused": "Check whether PostgreSQL is running, and host and port in fleet.url.",
     "timeout": "Check the network, and host and port in fleet.url.",
@@ -83,7 +83,7 @@ class Database:
         try:
             connection = psycopg.connect(
                 self._url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
-                application_name=self._name, tcp_user_timeout=10_000, keepalives_idle=30,
+                application_name=self._name, tcp_user_timeout=10_000, keepalives_idle=30,  # ms, s
             )  # fmt: skip
         except psycopg.Error as error:
             raise away(error) from None
@@ -95,8 +95,8 @@ class Database:
         with self._lock:
             self._close()
 
-    def ask(self, query: str, values: Mapping[str, object] | Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The rows of one statement; none where it has no result. Raises Away."""
+    def ask(self, query: str, values: Sequence[object] = (), *, seconds: float = CALL_SECONDS) -> list[tuple[Any, ...]]:
+        """The rows of one statement; none where it has no result. Raises Away, also where it takes longer."""
         if not self._lock.acquire(timeout=CALL_SECONDS):
             raise Away("the database does not answer", hint=AGAIN)
         try:
@@ -104,8 +104,8 @@ class Database:
                 raise Away(self._why.message, hint=self._why.hint)
             connection = self._connection
             try:
-                with self._deadlines.within(CALL_SECONDS, lambda: _cut(connection)):
-                    cursor = connection.execute(query, values)
+                with self._deadlines.within(seconds, lambda: _cut(connection)):
+                    cursor = connection.execute(query, values or None)
                     return cursor.fetchall() if cursor.description else []
             except (Overdue, psycopg.Error) as error:
                 self._close()

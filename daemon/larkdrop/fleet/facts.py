@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Keys that are told at once; who wants more names a time.
+MOST_KEYS = 10_000
+
 
 @dataclass(frozen=True)
 class Host:
@@ -19,6 +22,20 @@ class Host:
     held: str  # why; empty where it is not
     calls_second: int  # of the last second
     calls_minute: int
+
+
+@dataclass(frozen=True)
+class KeyQuery:
+    """Which keys are meant: those got from ``since`` and before ``until`` (RFC 3339; empty for any).
+
+    Of a content, or of files whose names match a pattern with ``*`` and ``?``, in whatever case; the newest ones.
+    """
+
+    since: str = ""
+    until: str = ""
+    sha256: str = ""
+    name: str = ""
+    limit: int = MOST_KEYS
 
 
 @dataclass(frozen=True)

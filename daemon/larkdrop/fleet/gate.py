@@ -18,7 +18,7 @@ from larkdrop.lark.gate import Hold
 from larkdrop.lark.pace import Pace
 
 # Seconds for which a reason that another host disproved stays this host's own; and for which a probe may be sent.
-OWN_SECONDS, PROBE_SECONDS = 600.0, 10.0
+OWN_SECONDS, PROBE_SECONDS = 86_400.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FleetGate:
         return self._pace.is_closed
 
     @property
-    def held_for(self) -> str:
+    def held_reason(self) -> str:
         """Why this host holds, for those who ask about all hosts; empty where it doesn't."""
         return self._pace.hold.reason.message if self._pace.hold else ""
 
@@ -84,12 +84,13 @@ class FleetGate:
             return opens
         if self._shared and self._pace.hold is None:
             return False  # this host's probe has just succeeded, which is told next
+        message = hold["message"]
         if hold["host"] != self._host:
             self._told = None
-            hold["message"] += f" (found by {hold['host']})"
+            message += f" (found by {hold['host']})"
         if probe:
             self._probe_until = now + PROBE_SECONDS
-        reason = SetupFault(hold["message"], hint=hold["hint"], code=hold["code"])
+        reason = SetupFault(message, hint=hold["hint"], code=hold["code"])
         if self._pace.hold is None:
             self._log.error("lark_held", **reason.fields())
         if self._shared is None:

@@ -18,17 +18,18 @@ from larkdrop.records.outbox import Unsent
 from larkdrop.records.shared_keys import Elsewhere, SharedKeys
 
 CLAIM = "SELECT larkdrop.claim(%s::text, %s::text, %s::uuid, %s::text)"
-FIND = """
+FIND_OR_CLAIM = """
 SELECT claimed, image_key, log_id, host
-    FROM larkdrop.find(%s::text, %s::text, %s::uuid, %s::text, %s::text, %s::text)
+    FROM larkdrop.find_or_claim(%s::text, %s::text, %s::uuid, %s::text, %s::text, %s::text)
 """
 ENDED = "SELECT larkdrop.ended(%s::text, %s::text, %s::text[])"
 RELEASE = "SELECT larkdrop.release(%s::text, %s::text, %s::text[])"
-# Seconds without a heartbeat after which others may have taken over what this host claimed.
-LONGEST_SILENCE = 10.0
-SHARE = """
-SELECT larkdrop.share(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text, %s::text[], %s::bigint[])
+ADD_KEYS = """
+SELECT larkdrop.add_keys(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text, %s::text[], %s::bigint[])
 """
+
+# Seconds after a heartbeat was due at which this host relies on its claims no more: before others may take them over.
+OVERDUE = 8.0
 
 
 @dataclass(eq=False)
@@ -42,13 +43,13 @@ class _Claim:
 class FleetKeys(SharedKeys):
     """Asks the database while this host takes part. Thread-safe."""
 
-    def __init__(self, database: Database, identity: Identity, *, ask: Callable[[], None]) -> None:
-        """``ask`` is called when something is to be told to the database."""
+    def __init__(self, database: Database, identity: Identity, *, notify: Callable[[], None]) -> None:
+        """``notify`` is called when something is to be told to the database."""
         self._database = database
         self._identity = identity
-        self._ask = ask
+        self._notify = notify
         self._lock = threading.Lock()
-        self._seen = 0.0  # monotonic seconds of the last heartbeat
+        self._sure_until = 0.0  # monotonic seconds until which nobody can have taken over a claim
         self._term = 0  # others may take over what was claimed in an earlier one
         self._takes_part = False
         self._claims: dict[str, _Claim] = {}  # by path
@@ -73,13 +74,13 @@ class FleetKeys(SharedKeys):
         self._keep(path, name)
         return None
 
-    def find(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
+    def find_or_claim(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
         name = f"{content.image_type} {content.sha256}"
         if not self._takes_part:
             return None
         asked = (*self._identity, content.image_type, content.sha256, name if upload else None)
         try:
-            ((claimed, image_key, log_id, host),) = self._database.ask(FIND, asked)
+            ((claimed, image_key, log_id, host),) = self._database.ask(FIND_OR_CLAIM, asked)
         except Away:
             return None
         if upload and claimed:
@@ -91,14 +92,14 @@ class FleetKeys(SharedKeys):
     def still_held(self, path: str) -> bool:
         with self._lock:
             claim = self._claims.get(path)
-            silent = time.monotonic() - self._seen > LONGEST_SILENCE
-            return not self._takes_part or (claim is not None and claim.term == self._term and not silent)
+            is_sure = claim is not None and claim.term == self._term and time.monotonic() < self._sure_until
+            return is_sure or not self._takes_part
 
     def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:
         with self._lock:
             if self._takes_part:
                 self._waiting.setdefault(elsewhere.claim, []).append(then)
-                then = self._ask
+                then = self._notify
         then()
 
     def release(self, path: str) -> None:
@@ -107,7 +108,7 @@ class FleetKeys(SharedKeys):
             if claim is None:
                 return
             self._ended += claim.names
-        self._ask()
+        self._notify()
 
     def _keep(self, path: str, name: str) -> None:
         with self._lock:
@@ -129,11 +130,12 @@ class FleetKeys(SharedKeys):
             self._term += 1
             self._takes_part = True
 
-    def seen(self, now: float) -> None:
-        """The database has this host's heartbeat."""
+    def seen(self, now: float, beat: float) -> None:
+        """The database has this host's heartbeat, and the next is due in ``beat`` seconds."""
         with self._lock:
-            self._term += now - self._seen > LONGEST_SILENCE
-            self._seen = now
+            if now > self._sure_until:
+                self._term += 1
+            self._sure_until = now + beat + OVERDUE
 
     def go_alone(self) -> None:
         """Claim nothing any more, and wait for nobody."""
@@ -149,13 +151,18 @@ class FleetKeys(SharedKeys):
         columns = ([key.content.image_type for key in keys], [key.content.sha256 for key in keys])
         answers = ([key.image_key for key in keys], [key.log_id for key in keys])
         files = ([_storable(key.file) for key in keys], [key.size for key in keys])
-        self._database.ask(SHARE, (scopes, *columns, *answers, self._identity.host, *files))
+        self._database.ask(ADD_KEYS, (scopes, *columns, *answers, self._identity.host, *files))
 
     def take_ended(self) -> list[str]:
         """Claims that are to be released once their keys are shared."""
         with self._lock:
             ended, self._ended = self._ended, []
             return ended
+
+    def put_back(self, names: list[str]) -> None:
+        """What ``take_ended`` gave, where not all keys are shared."""
+        with self._lock:
+            self._ended += names
 
     def release_later(self, names: list[str]) -> None:
         """With the next ``release_all``."""

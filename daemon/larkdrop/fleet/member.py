@@ -26,7 +26,7 @@ from larkdrop.records.outbox import Outbox
 
 ENTER = """
 SELECT larkdrop.enter(
-    %s::text, %s::text, %s::uuid, %s::text, %s::float8, %s::integer, %s::integer, %s::float8[]
+    %s::text, %s::text, %s::uuid, %s::text, %s::float8, %s::integer, %s::integer, %s::float8[], %s::boolean
 )
 """
 TAKE = """
@@ -92,8 +92,10 @@ class Member:
         """Take part until stopped."""
         with suppress(sqlite3.Error):
             self.hosts = int(self._outbox.recall("hosts") or 1)
-        while not self._stopped:
+        while True:
             self._asked.clear()
+            if self._stopped:  # looked at after the clearing, which would hide it else
+                break
             try:
                 due = self._take_part()
             except (Away, sqlite3.Error) as error:
@@ -138,7 +140,11 @@ class Member:
         now = time.monotonic()
         limits = self._lark.requests_per_second, self._lark.requests_per_minute
         ages = self._windows.join(now)
-        self._database.ask(ENTER, (*self._identity, __version__, now - self._began, *limits, ages))
+        running, was_replaced = now - self._began, isinstance(self.away, Replaced)
+        entry = (*self._identity, __version__, running, *limits, ages, was_replaced)
+        ((takes_part,),) = self._database.ask(ENTER, entry)
+        if not takes_part:
+            raise self._replaced()
         self._take()
         self._told_at = -math.inf
         self._tell(now)
@@ -153,7 +159,7 @@ class Member:
         wanted = self._windows.wanted(now, fresh=fresh, backlog=backlog)
         report, news = self._windows.report(now), self._gate.news(now)
         ((answer,),) = self._database.ask(TAKE, (
-            *self._identity, *wanted, fresh + backlog, waiting, self._gate.held_for, report.returned,
+            *self._identity, *wanted, fresh + backlog, waiting, self._gate.held_reason, report.returned,
             list(report.late), list(report.late.values()), report.pause,
             json.dumps(news.hold) if news.hold else None, news.opened, news.fixed, self._lark.probe_seconds,
         ))  # fmt: skip
@@ -161,13 +167,12 @@ class Member:
         if "replaced" in answer:
             if not answer["replaced"]:
                 raise Away("the database was made anew", hint=AGAIN)
-            hint = "Give each host a name of its own: fleet.host."
-            raise Replaced(f"another larkdrop calls itself {self._identity.host}", hint=hint)
+            raise self._replaced()
         if answer["hosts"] != self.hosts:
             self.hosts = answer["hosts"]
             with suppress(sqlite3.Error):
                 self._outbox.remember("hosts", str(self.hosts))
-        self._keys.seen(now)
+        self._keys.seen(now, answer["beat"])
         self._beat_at = now + answer["beat"]
         opened = self._gate.heard(answer["hold"], now, probe=answer["probe"])
         if self._windows.given(answer, wanted, now) or opened:
@@ -179,22 +184,35 @@ class Member:
             return self._told_at + TELL
         self._told_at = now
         ended = self._keys.take_ended()  # before the keys, which others look for then
+        all_sent = False
         try:
-            while keys := self._outbox.unsent(MOST_KEYS):
-                self._keys.share(keys)
-                self._outbox.sent(keys[-1])
+            all_sent = self._send_keys()
         finally:
-            self._keys.release_later(ended)
+            (self._keys.release_later if all_sent else self._keys.put_back)(ended)
         self._keys.release_all()
         if now >= self._cleared_at + CLEAR:
             self._outbox.clear()
             self._cleared_at = now
         self._keys.look()
+        if not all_sent:
+            return now + TELL
         return now + LOOK if self._keys.waits else math.inf
+
+    def _send_keys(self) -> bool:
+        """Send some of the keys that the others don't know; whether these were all. Raises Away, sqlite3.Error."""
+        keys = self._outbox.unsent(MOST_KEYS)
+        if keys:
+            self._keys.share(keys)
+            self._outbox.sent(keys[-1])
+        return len(keys) < MOST_KEYS
+
+    def _replaced(self) -> Replaced:
+        hint = "Give each host a name of its own: fleet.host."
+        return Replaced(f"another larkdrop calls itself {self._identity.host}", hint=hint)
 
     def _go_alone(self, why: Exception) -> float:
         """The database is away. Returns when it is tried again, in monotonic seconds."""
-        away = why if isinstance(why, Away) else Away(f"the key cache can't be read: {why}")
+        away = why if isinstance(why, Away) else Away(f"the key cache can't be used: {why}", hint="Check the disk.")
         was_part = self._joined or self.away is None
         self._joined, self.away = False, away
         self._database.close()
@@ -203,8 +221,8 @@ class Member:
         self._keys.go_alone()
         if was_part:
             self.away_since = time.monotonic()
-            part = "its part" if self.hosts == 1 else f"1/{self.hosts}"
-            self._log.warning("fleet_away", **away.fields(), doing=f"goes on alone, with {part} of the limit")
+            part = "all" if self.hosts == 1 else f"1/{self.hosts}"
+            self._log.error("fleet_away", **away.fields(), doing=f"goes on alone, with {part} of the limit")
             self._wake()
         self._retry_at = time.monotonic() + (RETRY_REPLACED if isinstance(away, Replaced) else RETRY)
         return self._retry_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
 from larkdrop.fleet import schema
 from larkdrop.fleet.database import SET_UP, Away, Database
-from larkdrop.fleet.facts import FleetKey, Host
+from larkdrop.fleet.facts import FleetKey, Host, KeyQuery
 from larkdrop.fleet.identity import scope
 from larkdrop.records.sidecar_fields import rfc3339
 
@@ -23,9 +24,19 @@ FROM larkdrop.hosts h LEFT JOIN larkdrop.calls c
     ON c.scope = h.scope AND c.host = h.host AND c.at > larkdrop.moment() - 60 AND c.at <= larkdrop.moment()
 WHERE h.scope = %s::text GROUP BY h.scope, h.host ORDER BY h.host
 """
-KEYS = (
-    "SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys WHERE scope = %s::text ORDER BY at"
+KEYS = """
+SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys
+WHERE scope = %s::text AND at >= coalesce(nullif(%s::text, ''), '-infinity')::timestamptz
+    AND at < coalesce(nullif(%s::text, ''), 'infinity')::timestamptz
+    AND (%s::text = '' OR sha256 = %s::text) AND (%s::text = '' OR file ILIKE %s::text)
+ORDER BY at DESC LIMIT %s::integer
+"""
+MAY_MAKE = """
+SELECT coalesce(
+    has_schema_privilege(to_regnamespace('larkdrop')::oid, 'CREATE'),
+    has_database_privilege(current_database(), 'CREATE')
 )
+"""
 RIGHTS = """
 SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
@@ -37,7 +48,8 @@ FROM pg_class WHERE relnamespace = to_regnamespace('larkdrop') AND relkind = 'r'
 def overview(settings: Settings) -> Iterator[Overview]:
     """The database, for as long as this lasts. Raises NotAvailable."""
     if not settings.fleet.url.get_secret_value():
-        raise NotAvailable("this host shares its app with no other", hint="Set url in [fleet]; see docs/fleet.md.")
+        hint = "Set url in [fleet]; where the service has it as a credential, start the service. See docs/fleet.md."
+        raise NotAvailable("no fleet.url is known here", hint=hint)
     database = Database(settings.fleet.url.get_secret_value(), "larkdrop")
     try:
         with database:
@@ -60,10 +72,12 @@ class Overview:
             for host, version, since, seen, stopped, here, *rest in self._database.ask(HOSTS, (self._scope,))
         ]
 
-    def keys(self) -> list[FleetKey]:
-        """Every key, the oldest first."""
-        rows = self._database.ask(KEYS, (self._scope,))
-        return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in rows]
+    def keys(self, query: KeyQuery) -> list[FleetKey]:
+        """Those that are meant, the oldest first."""
+        sha256, name = query.sha256, like(query.name)
+        values = (self._scope, query.since, query.until, sha256, sha256, name, name, query.limit)
+        rows = self._database.ask(KEYS, values)
+        return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in reversed(rows)]
 
     def fitness(self) -> list[tuple[str, bool, str, str]]:
         """What was checked of the database: what, whether it is fine, what was found, and what to do."""
@@ -73,7 +87,7 @@ class Overview:
         found = [("reachable", True, f"PostgreSQL {server} answers, {seconds * 1000:.0f} ms", "")]
         version, _ = schema.look(self._database)
         if version == 0:
-            ((may,),) = self._database.ask("SELECT has_database_privilege(current_database(), 'CREATE')")
+            ((may,),) = self._database.ask(MAY_MAKE)
             says = "are made when larkdrop starts" if may else "are not there, and may not be made"
             return [*found, ("tables", may, says, "" if may else SET_UP)]
         ((may_use,),) = self._database.ask(RIGHTS)
@@ -82,6 +96,12 @@ class Overview:
         found.append(("tables", True, f"version {version}{newer}{older}", ""))
         rights = "may read and write them" if may_use else "may not read and write them"
         return [*found, ("rights", may_use, rights, "" if may_use else SET_UP)]
+
+
+def like(pattern: str) -> str:
+    """A pattern of a name as SQL has it: ``*`` and ``?`` stand for any characters, and for one."""
+    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
+    return escaped.replace("*", "%").replace("?", "_")
 
 
 def _state(stopped: bool, here: bool) -> Literal["here", "gone", "stopped"]:  # noqa: FBT001 - as they come

@@ -14,6 +14,8 @@ OLDEST = 2
 # Of the advisory lock: "larkdrop" in ASCII.
 LOCK = int.from_bytes(b"larkdrop", "big")
 OLDEST_SERVER = 13
+# For all migrations together.
+MIGRATION_SECONDS = 60.0
 
 NEWER = "Update larkdrop on this host; the others go on meanwhile."
 
@@ -23,7 +25,7 @@ def prepare(database: Database) -> str:
     version, born = look(database)
     if version < VERSION:
         try:
-            database.ask(_script())
+            database.ask(_script(), seconds=MIGRATION_SECONDS)
         except Away as why:
             if version == 0:
                 raise
@@ -47,7 +49,9 @@ def look(database: Database) -> tuple[int, str]:
         return 0, ""
     ((version, oldest, born),) = database.ask("SELECT version, oldest, born::text FROM larkdrop.meta")
     if oldest > VERSION:
-        raise Away(f"the fleet's tables have version {version}; this larkdrop knows {VERSION}", hint=NEWER)
+        raise Away(
+            f"the fleet's tables have version {version}; this larkdrop knows versions up to {VERSION}", hint=NEWER
+        )
     return version, born
 
 

@@ -27,5 +27,5 @@ class Sharing:
         """Nothing is opened yet."""
         identity, asked = Identity.new(lark, fleet.host), threading.Event()
         database = Database(fleet.url.get_secret_value(), f"larkdrop {fleet.host}")
-        windows = FleetWindows(lark.requests_per_second, lark.requests_per_minute, ask=asked.set)
-        return cls(identity, database, windows, FleetKeys(database, identity, ask=asked.set), asked)
+        windows = FleetWindows(lark.requests_per_second, lark.requests_per_minute, notify=asked.set)
+        return cls(identity, database, windows, FleetKeys(database, identity, notify=asked.set), asked)

@@ -15,19 +15,19 @@ from typing import Any
 from larkdrop.fleet.gate import PROBE_SECONDS
 from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
 
-# Seconds for which a ticket may be used: the second's window in the database is so much longer than the platform's.
+# Seconds for which a ticket may be used: less than by what the second's window in the database is longer than Lark's.
 VALID = 0.2
 # Seconds by which a call has to be late for the database to be told.
 NOTICEABLE = 0.025
 # Seconds until another look, where there is no ticket: whoever waits is woken up when one comes.
 LOOK = 1.0
-# Tickets asked for at once: fewer where some were not used in time, more where all were.
+# Tickets asked for at once: fewer where some were not used in time, more where as many were given.
 FIRST, MOST = 8, 64
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A ticket from the database: ``id`` there, and from when on it may be used."""
+    """A ticket from the database: ``id`` there, and from and until when it may be used."""
 
     id: int
     at: float
@@ -54,11 +54,11 @@ class Report:
 class FleetWindows(RateWindows):
     """Hands out what the database gave. Thread-safe."""
 
-    def __init__(self, per_second: int, per_minute: int, *, ask: Callable[[], None]) -> None:
-        """``ask`` is called when the database should be asked for tickets."""
+    def __init__(self, per_second: int, per_minute: int, *, notify: Callable[[], None]) -> None:
+        """``notify`` is called when the database should be asked for tickets."""
         self._limits = per_second, per_minute
         self._own = LocalWindows(per_second, per_minute)  # this host's calls; decides while it is alone
-        self._ask = ask
+        self._notify = notify
         self._lock = threading.Lock()
         self._is_alone = True
         self._leases: list[Lease] = []
@@ -85,7 +85,7 @@ class FleetWindows(RateWindows):
             self._expire(now)
             if lease := self._first(fresh=fresh):
                 return max(0.0, lease.at - now)
-        self._ask()
+        self._notify()
         return LOOK
 
     def take(self, now: float, *, fresh: bool) -> Ticket:
@@ -101,11 +101,12 @@ class FleetWindows(RateWindows):
             if lease := _lease(ticket):
                 self._leases = sorted((*self._leases, lease), key=lambda one: one.at)
 
-    def arrived(self, ticket: Ticket, now: float) -> None:
+    def arrived(self, ticket: Ticket, now: float) -> float:
         with self._lock:
             late = self._own.arrived(ticket, now)
             if (lease := _lease(ticket)) and (late := late + ticket.at - lease.at) > NOTICEABLE:
                 self._report.late[lease.id] = late
+            return late
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         with self._lock:
@@ -113,7 +114,7 @@ class FleetWindows(RateWindows):
             if lease := _lease(ticket):
                 self._report.returned.append(lease.id)
                 self._report.pause = max(self._report.pause, retry_after)
-        self._ask()
+        self._notify()
 
     def is_minute_used_up(self, now: float) -> bool:
         with self._lock:

@@ -45,8 +45,7 @@ class Pace:
     def is_closed(self) -> bool:
         """Whether the gate or a pause lets no call through now, whatever the rate limits are."""
         with self._lock:
-            now = self._clock()
-            return max(self._gate.delay(now), self._pause.left(now)) > 0
+            return self._closed_for(self._clock()) > 0
 
     def rate(self) -> dict[str, tuple[int, int]]:
         """Calls of the last second and of the last minute, and how many may be."""
@@ -68,7 +67,7 @@ class Pace:
         """Permission for one call for a token, which no rate limit counts; or None."""
         with self._lock:
             now = self._clock()
-            if max(self._gate.delay(now), self._pause.left(now)) > 0:
+            if self._closed_for(now) > 0:
                 return None
             ticket = Ticket(now)
             self._gate.let_through(ticket)
@@ -154,4 +153,8 @@ class Pace:
             self._gate.open()
 
     def _delay(self, now: float, *, fresh: bool) -> float:
-        return max(self._gate.delay(now), self._pause.left(now), self._windows.delay(now, fresh=fresh))
+        return max(self._closed_for(now), self._windows.delay(now, fresh=fresh))
+
+    def _closed_for(self, now: float) -> float:
+        """Seconds for which the gate or a pause lets no call through, whatever the rate limits are."""
+        return max(self._gate.delay(now), self._pause.left(now))

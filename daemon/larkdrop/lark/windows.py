@@ -121,10 +121,13 @@ class RateWindows(Protocol):
         """Count a call; only where ``delay`` is 0."""
 
     def give_back(self, ticket: Ticket) -> None:
-        """The call was not made, or was none for an upload: its places, and its turn, are free again."""
+        """The call was not made: its places, and its turn, are free again."""
 
-    def arrived(self, ticket: Ticket, now: float) -> object:
-        """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest."""
+    def arrived(self, ticket: Ticket, now: float) -> float:
+        """The call succeeded, and its answer came ``now``: it is counted from when it reached Lark, at the latest.
+
+        Returns by how many seconds later it counts.
+        """
 
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         """The platform refused the call for the rate limit, and does not count it."""
@@ -191,7 +194,6 @@ class LocalWindows(RateWindows):
         self._due -= ticket.moved
 
     def arrived(self, ticket: Ticket, now: float) -> float:
-        """As the interface has it. Returns by how many seconds later the call counts."""
         seconds = now - ticket.at
         self._answered += 1
         self._fastest = min(seconds, self._fastest * FORGETTING)

@@ -10,7 +10,7 @@ import math
 import threading
 from functools import partial
 
-from larkdrop.folder.picture import Picture
+from larkdrop.folder.picture import Stamp
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import Content, Known
@@ -32,13 +32,13 @@ class Claims:
         """The name by which other hosts know this one; empty where it is alone."""
         return self._shared.host
 
-    def claim_file(self, job: Job, read: Picture) -> Elsewhere | None:
-        """Be the one who records a file in the state that was read, among all hosts that see it."""
-        return self._shared.claim_file(job.path, f"{read.stamp.inode} {read.stamp.mtime_ns} {read.sha256}")
+    def claim_file(self, job: Job, stamp: Stamp, sha256: str) -> Elsewhere | None:
+        """Be the one who records a file in a state, or moves it, among all hosts that see it."""
+        return self._shared.claim_file(job.path, f"{stamp.inode} {stamp.mtime_ns} {sha256}")
 
-    def find(self, content: Content, job: Job) -> Known | Elsewhere | None:
+    def find_or_claim(self, content: Content, job: Job) -> Known | Elsewhere | None:
         """The key that another host has got. Where there is none, a job with a ticket claims the content."""
-        return self._shared.find(job.path, content, upload=job.ticket is not None)
+        return self._shared.find_or_claim(job.path, content, upload=job.ticket is not None)
 
     def claim(self, content: Content, job: Job) -> bool:
         """Be the job that uploads ``content``; False where another one does."""

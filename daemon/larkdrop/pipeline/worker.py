@@ -203,6 +203,9 @@ class Worker:
                 return Then.DONE
             proven = sidecar.look(folder, name, stamp)
             if proven:
+                clears = job.watch.after_upload != "keep"
+                if clears and (elsewhere := self._claims.claim_file(job, stamp, proven.sha256)):
+                    return elsewhere
                 return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
             is_large = stamp.size > LARGE
             size = min(stamp.size, accepted_images.MAX_BYTES)
@@ -215,7 +218,7 @@ class Worker:
                 needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
                 if quiet < needed:
                     return Unfinished(read.stamp, needed - max(0.0, quiet))
-                if elsewhere := self._claims.claim_file(job, read):
+                if elsewhere := self._claims.claim_file(job, read.stamp, read.sha256):
                     return elsewhere
                 if record := _vouched(folder, name, read):
                     return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
@@ -238,7 +241,7 @@ class Worker:
                     known = self._cache.get(content)  # it may have been recorded meanwhile
                 if known:
                     return self._reused(job, name, read, known)
-                match self._claims.find(content, job):
+                match self._claims.find_or_claim(content, job):
                     case Known() as known:
                         return self._reused(job, name, read, known, content)
                     case Elsewhere() as elsewhere:
@@ -261,7 +264,14 @@ class Worker:
     def _reused(self, job: Job, name: str, read: Picture, known: Known, content: Content | None = None) -> Found:
         """The outcome with a key that is known; ``content`` where only another host has had it so far."""
         return self._found(
-            job, name, read, content, image_key=known.image_key, log_id=known.log_id, host=known.host, reused=True
+            job,
+            name,
+            read,
+            content,
+            image_key=known.image_key,
+            log_id=known.log_id,
+            host=known.uploaded_by or self._claims.host,
+            reused=True,
         )
 
     def _found(

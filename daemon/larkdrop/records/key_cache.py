@@ -93,7 +93,7 @@ class Known:
 
     image_key: str
     log_id: str
-    host: str = ""  # that uploaded it, where it was another one
+    uploaded_by: str = ""  # which host, where it was another one
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ INSERT INTO outbox
         coalesce((SELECT size FROM outcomes o WHERE o.sha256 = k.sha256 AND o.image_key = k.image_key LIMIT 1), 0)
     FROM keys k WHERE k.uploaded_by = ''
 """
+NEWEST = "SELECT 1 FROM sqlite_sequence WHERE name = 'outbox' AND seq >= ?"
 READ = """
 SELECT o.id, o.host, o.app_id, o.api, o.image_type, o.sha256, k.image_key, k.log_id, o.file, o.size
     FROM outbox o JOIN keys k USING (host, app_id, api, image_type, sha256) WHERE o.id > ? ORDER BY o.id LIMIT ?
@@ -46,6 +47,8 @@ class Outbox:
     def unsent(self, most: int) -> list[Unsent]:
         """The oldest that were not sent yet."""
         rows = self._cache.read(lambda db: db.execute(READ, (self._sent, most)).fetchall())
+        if not rows and self._sent and not self._cache.read(lambda db: db.execute(NEWEST, (self._sent,)).fetchall()):
+            self._sent = self._cleared = 0  # a damaged file was set aside, and a new one begun
         return [
             Unsent(id_, Content(*of), image_key, log_id, os.path.basename(os.fsdecode(file)), size)
             for id_, *of, image_key, log_id, file, size in rows
@@ -62,7 +65,7 @@ class Outbox:
             self._cleared = self._sent
 
     def refill(self, born: str) -> None:
-        """Send every key, unless that was done for the database that was ``born`` so."""
+        """Queue all keys that this host itself has got, unless that was done for the database that was ``born`` so."""
         if self.recall("born") != born:
             self._cache.write(lambda db: db.executescript(ADD_ALL))
             self.remember("born", born)

@@ -26,7 +26,7 @@ class SharedKeys(Protocol):
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         """Be the one who records a file in this ``state``, by whichever path other hosts see it, until released."""
 
-    def find(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
+    def find_or_claim(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
         """A content's key. Where there is none, be the one to ``upload`` it, for the file at ``path``."""
 
     def still_held(self, path: str) -> bool:
@@ -47,7 +47,7 @@ class Alone(SharedKeys):
     def claim_file(self, path: str, state: str) -> None:
         pass
 
-    def find(self, path: str, content: Content, *, upload: bool) -> None:
+    def find_or_claim(self, path: str, content: Content, *, upload: bool) -> None:
         pass
 
     def still_held(self, path: str) -> bool:  # noqa: ARG002

@@ -1,6 +1,7 @@
 """A Unix socket by which commands ask the running daemon, and its answers; without one, they answer themselves.
 
 One line of JSON each way: ``{"ask": "explain", "paths": […]}``, and the answer, ``{"error": …}`` where there is none.
+For ``fleet_keys`` a ``KeyQuery`` stands in place of each path.
 Who may open the state folder may ask.
 """
 
@@ -20,6 +21,7 @@ import structlog
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
+from larkdrop.fleet.facts import KeyQuery
 from larkdrop.records.index import Index
 from larkdrop.service.explain import explain
 from larkdrop.service.parts import Parts
@@ -112,9 +114,9 @@ def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
         except (OSError, ValueError) as error:
             message = f"the running larkdrop did not answer ({type(error).__name__})"
             raise NotAvailable(message, hint="Check its log; restart it.") from error
-    if isinstance(answer, dict) and "hint" in answer:
-        raise NotAvailable(answer["error"], hint=answer["hint"])
     if isinstance(answer, dict) and "error" in answer:
+        if "hint" in answer:
+            raise NotAvailable(answer["error"], hint=answer["hint"])
         raise NotAvailable(f"the running larkdrop could not answer: {answer['error']}", hint="Check its log.")
     return answer
 
@@ -133,7 +135,9 @@ def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts 
                 from larkdrop.fleet.overview import overview  # noqa: PLC0415 - loads the driver of the database
 
                 with overview(settings) as fleet:
-                    return [asdict(one) for one in (fleet.hosts() if question == "fleet_hosts" else fleet.keys())]
+                    if question == "fleet_hosts":
+                        return [asdict(one) for one in fleet.hosts()]
+                    return [[asdict(key) for key in fleet.keys(KeyQuery(**json.loads(query)))] for query in paths]
     raise ValueError(f"there is no question {question!r}")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from larkdrop.config.settings import Settings, Watch
-from larkdrop.fleet.facts import FleetKey
+from larkdrop.fleet.facts import KeyQuery
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.lark import accepted_images
@@ -122,17 +122,19 @@ class Keys:
         return _key(file) if same else None
 
 
-def fleet_keys_of(given: str, path: str, keys: Sequence[FleetKey]) -> list[FleetKey]:
-    """Those of a file here, by its content, or of names that match; all where nothing is ``given``. Raises OSError."""
-    if not given:
-        return list(keys)
+def fleet_query(given: str, path: str, since: str, until: str, limit: int) -> KeyQuery:
+    """What to ask the fleet for: the content of a file here, or names that match; all where nothing is ``given``.
+
+    Raises OSError.
+    """
+    query = KeyQuery(since, until, limit=limit)
     try:
-        now = file_now(path, None)
+        now = file_now(path, None) if given else None
     except (NotAFile, Changed):
-        matches = re.compile(fnmatch.translate(given), re.IGNORECASE).match
-        return [key for key in keys if matches(key.file)]
-    sha256 = now.record.sha256 if now.record else now.read.sha256 if now.read else ""
-    return [key for key in keys if key.sha256 == sha256]
+        return replace(query, name=given)
+    if now is None:
+        return query
+    return replace(query, sha256=now.record.sha256 if now.record else now.read.sha256 if now.read else "")
 
 
 def _key(file: File) -> Key:

@@ -102,7 +102,7 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
         if folder["gone"]:
             yield f"There is no folder {folder['path']}: create it, or correct its path in the config."
     if (fleet := shown["fleet"]) and (away := fleet["away"]):
-        yield f"The fleet's database {fleet['database']} can't be used: {away['reason']}. {away['hint']}".strip()
+        yield f"This host shares its app with no other now ({fleet['database']}): {away['reason']}. {away['hint']}"
     if troubles := shown["troubles"]:
         more = f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""
         yield f"larkdrop can't {troubles[0]}{more}; `larkdrop explain` and the log say why."

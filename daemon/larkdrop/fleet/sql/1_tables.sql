@@ -29,7 +29,7 @@ CREATE TABLE larkdrop.hosts (
     stopped boolean NOT NULL DEFAULT false, -- as it should, so that nothing of it is waited for
     per_second integer NOT NULL,
     per_minute integer NOT NULL,
-    had integer NOT NULL DEFAULT 0, -- calls in the minute before that
+    had integer NOT NULL DEFAULT 0, -- calls of the last minute and the next moment
     wants integer NOT NULL DEFAULT 0, -- calls
     waiting integer NOT NULL DEFAULT 0, -- files
     held text NOT NULL DEFAULT '', -- why
@@ -41,7 +41,9 @@ CREATE UNLOGGED TABLE larkdrop.calls (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     scope text NOT NULL,
     host text NOT NULL,
-    at float8 NOT NULL
+    at float8 NOT NULL,
+    moved float8 NOT NULL DEFAULT 0, -- by how much it moved on when the next is due at the even rate
+    moved_fresh float8 NOT NULL DEFAULT 0 -- the same of fresh drops
 );
 CREATE INDEX calls_at ON larkdrop.calls (scope, at);
 

@@ -7,33 +7,48 @@ CREATE FUNCTION larkdrop.moment() RETURNS float8 LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- Seconds between heartbeats of a host, where so many share an app.
-CREATE FUNCTION larkdrop.beat(hosts bigint) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
-    SELECT greatest(2.0, hosts / 50.0)
+CREATE FUNCTION larkdrop.beat(p_hosts bigint) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(2.0, p_hosts / 50.0)
+$$;
+
+-- Whether a host counts: it has not stopped, and was seen in the last minute.
+CREATE FUNCTION larkdrop.counts(h larkdrop.hosts, p_now float8) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT NOT h.stopped AND h.seen > p_now - 60
 $$;
 
 -- Whether the process that made a claim is there to finish it.
-CREATE FUNCTION larkdrop.alive(p_scope text, p_host text, p_instance uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (
-        SELECT FROM larkdrop.hosts
-        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped
-        AND seen > larkdrop.moment() - 15 - larkdrop.beat(
-            (SELECT count(*) FROM larkdrop.hosts WHERE scope = p_scope AND NOT stopped)
+CREATE FUNCTION larkdrop.alive(p_scope text, p_host text, p_instance uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    now CONSTANT float8 := larkdrop.moment();
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped
+        AND seen > now - 15 - larkdrop.beat(
+            (SELECT count(*) FROM larkdrop.hosts h WHERE h.scope = p_scope AND larkdrop.counts(h, now))
         )
-    )
+    );
+END
 $$;
 
 -- A host begins to take part, or does again: its calls of the last minute are as it says, seconds ago each.
--- Of two processes with one name the last one stays.
+-- Of two processes with one name the later one stays: one that was replaced comes back only where the other is gone.
+-- Returns whether it takes part.
 CREATE FUNCTION larkdrop.enter(
     p_scope text, p_host text, p_instance uuid, p_version text, p_running float8, p_per_second integer,
-    p_per_minute integer, p_ages float8[]
-) RETURNS void LANGUAGE plpgsql AS $$
+    p_per_minute integer, p_ages float8[], p_was_replaced boolean
+) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     now float8;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO larkdrop.apps (scope) VALUES (p_scope) ON CONFLICT DO NOTHING;
     PERFORM FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
+    IF p_was_replaced AND EXISTS (
+        SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND instance <> p_instance
+        AND larkdrop.alive(scope, host, instance)
+    ) THEN
+        RETURN false;
+    END IF;
     now := larkdrop.moment();
     INSERT INTO larkdrop.hosts AS h (scope, host, instance, version, since, seen, per_second, per_minute)
         VALUES (p_scope, p_host, p_instance, p_version, now - p_running, now, p_per_second, p_per_minute)
@@ -44,6 +59,7 @@ BEGIN
     DELETE FROM larkdrop.calls WHERE scope = p_scope AND host = p_host;
     INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, now - age FROM unnest(p_ages) age;
     PERFORM larkdrop.count_calls(p_scope);
+    RETURN true;
 END
 $$;
 
@@ -64,7 +80,7 @@ $$;
 -- How many calls a minute each host may have, by what all want and have had: those that want less than an equal part
 -- leave the rest to the others (max-min fairness). A host that is not seen any more may go on alone with an equal part,
 -- which is kept for it for a minute.
-CREATE FUNCTION larkdrop.shares(
+CREATE FUNCTION larkdrop.parts(
     p_scope text, p_now float8,
     OUT hosts bigint, OUT per_second integer, OUT per_minute integer,
     OUT used bigint, -- calls of the last minute and the next moment
@@ -80,10 +96,12 @@ DECLARE
     sharers bigint;
     one record;
 BEGIN
-    SELECT count(*) FILTER (WHERE is_one), min(h.per_second) FILTER (WHERE is_one),
-        min(h.per_minute) FILTER (WHERE is_one), sum(h.had)
+    SELECT count(*) FILTER (WHERE takes_part), min(h.per_second) FILTER (WHERE takes_part),
+        min(h.per_minute) FILTER (WHERE takes_part), sum(h.had)
         INTO hosts, per_second, per_minute, used
-        FROM (SELECT *, NOT stopped AND seen > p_now - 60 AS is_one FROM larkdrop.hosts WHERE scope = p_scope) h;
+        FROM (
+            SELECT each.*, larkdrop.counts(each, p_now) AS takes_part FROM larkdrop.hosts each WHERE each.scope = p_scope
+        ) h;
     reserve := CASE WHEN per_minute = 1 THEN 0 ELSE greatest(1, per_minute / 200) END;
     part := per_minute::float8 / hosts;
     rest := per_minute - reserve;
@@ -93,13 +111,13 @@ BEGIN
     over := 0;
     FOR one IN
         SELECT h.had, h.had + h.wants AS needs, h.seen <= p_now - 3 * larkdrop.beat(hosts) AS is_alone
-        FROM larkdrop.hosts h WHERE h.scope = p_scope AND NOT h.stopped AND h.seen > p_now - 60
+        FROM larkdrop.hosts h WHERE h.scope = p_scope AND larkdrop.counts(h, p_now)
         ORDER BY is_alone DESC, needs
     LOOP
         IF one.is_alone THEN
             alone := alone + 1;
-            kept := kept + part;
-            rest := rest - part;
+            kept := kept + greatest(0, part - one.had);
+            rest := rest - greatest(part, one.had);
         ELSIF level IS NULL AND one.needs * sharers <= rest THEN
             rest := rest - one.needs;
         ELSE
@@ -113,8 +131,8 @@ END
 $$;
 
 -- A heartbeat, and tickets: for at most so many calls of fresh drops and of the backlog, of all that the host wants, each
--- with the moment from which it may be used. The policy for the windows is that of larkdrop's lark/windows.py, for all hosts together.
--- While the app is held, one host has a ticket for the probe.
+-- with the moment from which it may be used. The policy for the windows is that of larkdrop's lark/windows.py, for all
+-- hosts together. While the app is held, one host has a ticket for the probe.
 CREATE FUNCTION larkdrop.take(
     p_scope text, p_host text, p_instance uuid, p_fresh integer, p_backlog integer, p_wants integer,
     p_waiting integer, p_held text,
@@ -127,7 +145,7 @@ DECLARE
     minute CONSTANT float8 := 60.1;
     catch_up CONSTANT float8 := 5; -- seconds of the even rate that may be made up for
     app larkdrop.apps;
-    share record;
+    parts record;
     now float8;
     recent float8[]; -- moments of the last calls, in order
     mine integer; -- calls that this host had in the last minute
@@ -137,9 +155,12 @@ DECLARE
     in_minute integer;
     count integer;
     due float8;
+    due_next float8;
     step float8; -- seconds between calls at the even rate
     slot float8;
     slots float8[] := '{}';
+    moves float8[] := '{}'; -- of the slots: by how much each moved on what is due
+    fresh_moves float8[] := '{}';
     fresh integer := 0; -- of the slots
     ids bigint[] := '{}';
     again float8 := 0; -- seconds until asking is worth it
@@ -160,8 +181,12 @@ BEGIN
         WHERE h.scope = p_scope AND h.host = one.host;
     count := 0;
     IF cardinality(p_returned) > 0 THEN
-        DELETE FROM larkdrop.calls WHERE id = ANY(p_returned) AND scope = p_scope AND host = p_host;
-        GET DIAGNOSTICS count = ROW_COUNT;
+        WITH gone AS (
+            DELETE FROM larkdrop.calls WHERE id = ANY(p_returned) AND scope = p_scope AND host = p_host
+            RETURNING moved, moved_fresh
+        )
+        SELECT count(*), app.due - coalesce(sum(moved), 0), app.due_fresh - coalesce(sum(moved_fresh), 0)
+            INTO count, app.due, app.due_fresh FROM gone;
     END IF;
     IF cardinality(p_late) > 0 THEN
         UPDATE larkdrop.calls SET at = at + late_by FROM unnest(p_late, p_late_by) AS late(late_id, late_by)
@@ -175,7 +200,7 @@ BEGIN
             SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND NOT stopped
         ));
     END IF;
-    SELECT * INTO share FROM larkdrop.shares(p_scope, now);
+    SELECT * INTO parts FROM larkdrop.parts(p_scope, now);
 
     app.paused_until := greatest(app.paused_until, now + p_pause);
     IF p_opened THEN
@@ -209,20 +234,24 @@ BEGIN
     END IF;
 
     SELECT coalesce(array_agg(at ORDER BY at), '{}') INTO recent FROM (
-        SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT share.per_second
+        SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT parts.per_second
     ) AS last;
     FOREACH is_fresh IN ARRAY '{true,false}'::boolean[] LOOP
         wanted := CASE WHEN is_fresh THEN p_fresh ELSE p_backlog END;
         due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
-        in_second := greatest(1, share.per_second - ceil(share.per_second::float8 * share.alone / share.hosts)
-            - CASE WHEN is_fresh THEN 0 ELSE share.per_second / 20 END);
-        in_minute := greatest(1, share.per_minute - ceil(share.kept)
-            - CASE WHEN is_fresh THEN 0 ELSE share.reserve END);
+        in_second := greatest(1, parts.per_second - ceil(parts.per_second::float8 * parts.alone / parts.hosts)
+            - CASE WHEN is_fresh THEN 0 ELSE parts.per_second / 20 END);
+        in_minute := greatest(1, parts.per_minute - ceil(parts.kept)
+            - CASE WHEN is_fresh THEN 0 ELSE parts.reserve END);
         step := NULL;
         WHILE wanted > 0 LOOP
             -- All hosts together may have so many more for fresh drops that each keeps four fifths of its part.
-            IF mine >= share.level AND NOT (is_fresh AND (probe OR share.over < share.reserve + share.level / 5)) THEN
-                again := greatest(again, least(5, greatest(0.1, 30.0 * share.hosts / share.per_minute)));
+            IF mine >= parts.level AND NOT (is_fresh AND (probe OR parts.over < parts.reserve + parts.level / 5)) THEN
+                -- Until the first of its calls expires that are too many; or until the others may want less.
+                again := greatest(again, least(greatest(1, 30.0 * parts.hosts / parts.per_minute), minute - now + (
+                    SELECT at FROM larkdrop.calls WHERE scope = p_scope AND host = p_host
+                    ORDER BY at OFFSET mine - parts.level LIMIT 1
+                )));
                 EXIT;
             END IF;
             slot := now;
@@ -230,14 +259,14 @@ BEGIN
             IF count >= in_second THEN
                 slot := greatest(slot, recent[count - in_second + 1] + second);
             END IF;
-            IF share.used >= in_minute THEN
+            IF parts.used >= in_minute THEN
                 slot := greatest(slot, minute + (
-                    SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at OFFSET share.used - in_minute LIMIT 1
+                    SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at OFFSET parts.used - in_minute LIMIT 1
                 ));
-            ELSIF share.used >= in_minute * 0.5 THEN
+            ELSIF parts.used >= in_minute * 0.5 THEN
                 -- The highest even rate that can be kept up for the length of the window.
                 step := coalesce(step, (
-                    SELECT max((one.at + minute - now) / (in_minute - share.used + one.place))
+                    SELECT max((one.at + minute - now) / (in_minute - parts.used + one.place))
                     FROM (
                         SELECT at, row_number() OVER (ORDER BY at) AS place FROM larkdrop.calls WHERE scope = p_scope
                     ) AS one
@@ -248,7 +277,16 @@ BEGIN
                 again := greatest(again, slot - now - horizon / 2);
                 EXIT;
             END IF;
-            due := greatest(due + coalesce(step, 0), slot - catch_up);
+            -- A fresh drop takes a turn of the backlog, too.
+            due_next := greatest(due + coalesce(step, 0), slot - catch_up);
+            fresh_moves := fresh_moves || CASE WHEN is_fresh THEN due_next - due ELSE 0 END;
+            IF is_fresh THEN
+                app.due_fresh := due_next;
+                due_next := greatest(app.due + coalesce(step, 0), slot - catch_up);
+            END IF;
+            moves := moves || due_next - app.due;
+            app.due := due_next;
+            due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
             slots := slots || slot;
             IF count > 0 AND slot < recent[count] THEN
                 SELECT array_agg(at ORDER BY at) INTO recent FROM unnest(recent || slot) AS one(at);
@@ -256,19 +294,13 @@ BEGIN
                 recent := recent || slot;
             END IF;
             mine := mine + 1;
-            share.used := share.used + 1;
+            parts.used := parts.used + 1;
             wanted := wanted - 1;
             IF is_fresh THEN
                 fresh := fresh + 1;
-                share.over := share.over + (mine > share.level)::integer;
-                app.due := greatest(app.due + coalesce(step, 0), slot - catch_up);
+                parts.over := parts.over + (mine > parts.level)::integer;
             END IF;
         END LOOP;
-        IF is_fresh THEN
-            app.due_fresh := due;
-        ELSE
-            app.due := due;
-        END IF;
     END LOOP;
 
     probe := probe AND fresh = 1;
@@ -280,7 +312,8 @@ BEGIN
         hold = app.hold, probe_at = app.probe_at, prober = app.prober WHERE scope = p_scope;
     IF cardinality(slots) > 0 THEN
         WITH made AS (
-            INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, one FROM unnest(slots) AS one
+            INSERT INTO larkdrop.calls (scope, host, at, moved, moved_fresh)
+                SELECT p_scope, p_host, one.* FROM unnest(slots, moves, fresh_moves) AS one
             RETURNING id
         ) SELECT array_agg(id ORDER BY id) INTO ids FROM made;
         UPDATE larkdrop.hosts SET had = mine WHERE scope = p_scope AND host = p_host;
@@ -291,8 +324,8 @@ BEGIN
     END LOOP;
     RETURN jsonb_build_object(
         'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', again,
-        'beat', larkdrop.beat(share.hosts), 'hosts', share.hosts, 'used_second', cardinality(recent) - count,
-        'used_minute', share.used, 'level', share.level, 'hold', app.hold, 'probe', probe
+        'beat', larkdrop.beat(parts.hosts), 'hosts', parts.hosts, 'used_second', cardinality(recent) - count,
+        'used_minute', parts.used, 'level', parts.level, 'hold', app.hold, 'probe', probe
     );
 END
 $$;
@@ -310,7 +343,7 @@ END
 $$;
 
 -- The key of a content; where there is none and p_name is given, that is claimed.
-CREATE FUNCTION larkdrop.find(
+CREATE FUNCTION larkdrop.find_or_claim(
     p_scope text, p_host text, p_instance uuid, p_image_type text, p_sha256 text, p_name text,
     OUT claimed boolean, OUT image_key text, OUT log_id text, OUT host text
 ) LANGUAGE plpgsql AS $$
@@ -339,7 +372,7 @@ END
 $$;
 
 -- Keys that a host has got. The first one of a content stays.
-CREATE FUNCTION larkdrop.share(
+CREATE FUNCTION larkdrop.add_keys(
     p_scopes text[], p_image_types text[], p_sha256s text[], p_image_keys text[], p_log_ids text[], p_host text,
     p_files text[], p_sizes bigint[]
 ) RETURNS void LANGUAGE sql AS $$
