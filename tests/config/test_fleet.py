@@ -42,7 +42,10 @@ def test_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("mysql://larkdrop:hush-hush@db.example/x", "must be a URL such as postgresql://"),
         ("postgresql://larkdrop:hush-hush@db.example:port/x", "is not a URL"),
-        ("postgresql://larkdrop:hush hush@db.example/x", "must be one word"),
+        ("postgresql://larkdrop:hush hush@db.example/x", "must have special characters"),
+        ("postgresql://larkdrop:hush%hush@db.example/x", "must have special characters"),
+        ("postgresql://larkdrop:hush@hush@db.example/x", "must have special characters"),
+        ("postgresql://larkdrop:hush/hush@db.example/x", "is not a URL"),
     ],
 )
 def test_a_wrong_url_is_not_repeated(tmp_path: Path, url: str, why: str) -> None:

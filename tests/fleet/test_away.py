@@ -60,7 +60,7 @@ def test_it_is_down_at_the_start(make_host: MakeHost, postgres: Postgres) -> Non
         wait_for_sidecar(first.drop("early.png", picture(1)))
     finally:
         postgres.start()
-    wait_until(lambda: len(first.events("fleet_joined")) == 2)
+    wait_until(lambda: len(first.events("fleet_joined")) == len(second.events("fleet_joined")) == 2)
     assert wait_for_sidecar(second.drop("later.png", picture(1)))["reused"]
 
 

@@ -137,8 +137,9 @@ def _postgres_url(url: SecretStr) -> SecretStr:
         _port = parts.port if "," not in parts.netloc else None
     except ValueError as error:  # its text quotes the URL
         raise problem("is not a URL; write one such as postgresql://larkdrop@db.example/larkdrop") from error
-    if not text.isprintable() or " " in text:
-        raise problem("must be one word; write special characters of the password as %40 for @, and so on")
+    odd = not text.isprintable() or " " in text or re.search(r"%(?![0-9A-Fa-f]{2})|%00", text)
+    if odd or parts.netloc.count("@") > 1 or "@" in parts.path:
+        raise problem("must have special characters of the password written as %40 for @, %25 for %, and so on")
     if find_spec("psycopg") is None:
         raise problem('needs psycopg: pip install "larkdrop[fleet]"')
     return url

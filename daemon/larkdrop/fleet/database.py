@@ -83,12 +83,21 @@ class Database:
         try:
             connection = psycopg.connect(
                 self._url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_SECONDS,
-                application_name=self._name, tcp_user_timeout=10_000, keepalives_idle=30,  # ms, s
+                client_encoding="utf8", application_name=self._name,
+                tcp_user_timeout=10_000, keepalives_idle=30,  # ms, s
             )  # fmt: skip
+        except psycopg.ProgrammingError:  # its text quotes the URL
+            raise Away("fleet.url can't be read", hint="Check it; write special characters as %40 for @.") from None
         except psycopg.Error as error:
             raise away(error) from None
         with self._lock:
             self._connection = connection
+
+    def check(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """The connection. Raises Away where it was lost, with the reason of that."""
+        if self._connection is None:
+            raise Away(self._why.message, hint=self._why.hint)
+        return self._connection
 
     def close(self) -> None:
         """Close the connection."""
@@ -97,12 +106,10 @@ class Database:
 
     def ask(self, query: str, values: Sequence[object] = (), *, seconds: float = CALL_SECONDS) -> list[tuple[Any, ...]]:
         """The rows of one statement; none where it has no result. Raises Away, also where it takes longer."""
-        if not self._lock.acquire(timeout=CALL_SECONDS):
+        if not self._lock.acquire(timeout=CONNECT_SECONDS):
             raise Away("the database does not answer", hint=AGAIN)
         try:
-            if self._connection is None:
-                raise Away(self._why.message, hint=self._why.hint)
-            connection = self._connection
+            connection = self.check()
             try:
                 with self._deadlines.within(seconds, lambda: _cut(connection)):
                     cursor = connection.execute(query, values or None)

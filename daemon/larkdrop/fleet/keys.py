@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 
 from larkdrop.fleet.database import Away, Database
 from larkdrop.fleet.identity import Identity, scope_of
@@ -17,13 +18,13 @@ from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.outbox import Unsent
 from larkdrop.records.shared_keys import Elsewhere, SharedKeys
 
-CLAIM = "SELECT larkdrop.claim(%s::text, %s::text, %s::uuid, %s::text)"
+CLAIM = "SELECT larkdrop.claim(%s::text, %s::text, %s::uuid, %s::text, %s::bigint)"
 FIND_OR_CLAIM = """
 SELECT claimed, image_key, log_id, host
-    FROM larkdrop.find_or_claim(%s::text, %s::text, %s::uuid, %s::text, %s::text, %s::text)
+    FROM larkdrop.find_or_claim(%s::text, %s::text, %s::uuid, %s::text, %s::text, %s::text, %s::bigint)
 """
 ENDED = "SELECT larkdrop.ended(%s::text, %s::text, %s::text[])"
-RELEASE = "SELECT larkdrop.release(%s::text, %s::text, %s::text[])"
+RELEASE = "SELECT larkdrop.release(%s::text, %s::text, %s::uuid, %s::text[], %s::bigint[])"
 ADD_KEYS = """
 SELECT larkdrop.add_keys(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text, %s::text[], %s::bigint[])
 """
@@ -33,11 +34,11 @@ OVERDUE = 8.0
 
 
 @dataclass(eq=False)
-class _Claim:
-    """What is claimed for a path: names, and in which term of this host."""
+class _Claims:
+    """What is claimed for a path: names with the numbers of the claims, and in which term of this host."""
 
     term: int
-    names: set[str] = field(default_factory=set)
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 class FleetKeys(SharedKeys):
@@ -52,9 +53,10 @@ class FleetKeys(SharedKeys):
         self._sure_until = 0.0  # monotonic seconds until which nobody can have taken over a claim
         self._term = 0  # others may take over what was claimed in an earlier one
         self._takes_part = False
-        self._claims: dict[str, _Claim] = {}  # by path
-        self._ended: list[str] = []  # claims whose keys are perhaps still to be shared
-        self._ending: list[str] = []  # claims to be released
+        self._claims: dict[str, _Claims] = {}  # by path
+        self._numbers = count(1)
+        self._ended: list[tuple[str, int]] = []  # claims whose keys are perhaps still to be shared
+        self._ending: list[tuple[str, int]] = []  # claims to be released
         self._waiting: dict[str, list[Callable[[], None]]] = {}  # for the end of another host's claim
 
     @property
@@ -66,33 +68,31 @@ class FleetKeys(SharedKeys):
         if not self._takes_part:
             return None
         try:
-            ((claimed,),) = self._database.ask(CLAIM, (*self._identity, name))
+            ((claimed,),) = self._database.ask(CLAIM, (*self._identity, name, self._note(path, name)))
         except Away:
+            self._break_off()
             return None
-        if not claimed:
-            return Elsewhere(name)
-        self._keep(path, name)
-        return None
+        return None if claimed else self._elsewhere(path, name)
 
     def find_or_claim(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
         name = f"{content.image_type} {content.sha256}"
         if not self._takes_part:
             return None
-        asked = (*self._identity, content.image_type, content.sha256, name if upload else None)
+        claim = (name, self._note(path, name)) if upload else (None, None)
+        asked = (*self._identity, content.image_type, content.sha256, *claim)
         try:
             ((claimed, image_key, log_id, host),) = self._database.ask(FIND_OR_CLAIM, asked)
         except Away:
+            self._break_off()
             return None
-        if upload and claimed:
-            self._keep(path, name)
         if image_key:
             return Known(image_key, log_id, host)
-        return None if claimed else Elsewhere(name)
+        return None if claimed else self._elsewhere(path, name)
 
     def still_held(self, path: str) -> bool:
         with self._lock:
-            claim = self._claims.get(path)
-            is_sure = claim is not None and claim.term == self._term and time.monotonic() < self._sure_until
+            claims = self._claims.get(path)
+            is_sure = claims is not None and claims.term == self._term and time.monotonic() < self._sure_until
             return is_sure or not self._takes_part
 
     def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:
@@ -104,18 +104,32 @@ class FleetKeys(SharedKeys):
 
     def release(self, path: str) -> None:
         with self._lock:
-            claim = self._claims.pop(path, None)
-            if claim is None:
+            claims = self._claims.pop(path, None)
+            if claims is None:
                 return
-            self._ended += claim.names
+            self._ended += claims.numbers.items()
         self._notify()
 
-    def _keep(self, path: str, name: str) -> None:
+    def _note(self, path: str, name: str) -> int:
+        """Note a claim before it is made, so that it is released whatever comes of the question. Returns its number."""
         with self._lock:
-            claim = self._claims.get(path)
-            if claim is None or claim.term != self._term:
-                claim = self._claims[path] = _Claim(self._term)
-            claim.names.add(name)
+            claims = self._claims.get(path)
+            if claims is None or claims.term != self._term:
+                claims = self._claims[path] = _Claims(self._term, claims.numbers if claims else {})
+            claims.numbers[name] = number = next(self._numbers)
+            return number
+
+    def _elsewhere(self, path: str, name: str) -> Elsewhere:
+        """It was not claimed: another host has it."""
+        with self._lock:
+            self._claims[path].numbers.pop(name, None)
+        return Elsewhere(name)
+
+    def _break_off(self) -> None:
+        """The database can't be asked: claim nothing any more, and have it noticed."""
+        with self._lock:
+            self._takes_part = False
+        self._notify()
 
     # What follows is for the one who keeps up the connection.
 
@@ -130,10 +144,10 @@ class FleetKeys(SharedKeys):
             self._term += 1
             self._takes_part = True
 
-    def seen(self, now: float, beat: float) -> None:
-        """The database has this host's heartbeat, and the next is due in ``beat`` seconds."""
+    def seen(self, now: float, beat: float, silence: float) -> None:
+        """The database has this host's heartbeat, ``silence`` seconds after the last; the next is due in ``beat``."""
         with self._lock:
-            if now > self._sure_until:
+            if now > self._sure_until or silence > beat + OVERDUE:
                 self._term += 1
             self._sure_until = now + beat + OVERDUE
 
@@ -153,30 +167,34 @@ class FleetKeys(SharedKeys):
         files = ([_storable(key.file) for key in keys], [key.size for key in keys])
         self._database.ask(ADD_KEYS, (scopes, *columns, *answers, self._identity.host, *files))
 
-    def take_ended(self) -> list[str]:
+    def take_ended(self) -> list[tuple[str, int]]:
         """Claims that are to be released once their keys are shared."""
         with self._lock:
             ended, self._ended = self._ended, []
             return ended
 
-    def put_back(self, names: list[str]) -> None:
+    def put_back(self, claims: list[tuple[str, int]]) -> None:
         """What ``take_ended`` gave, where not all keys are shared."""
         with self._lock:
-            self._ended += names
+            self._ended += claims
 
-    def release_later(self, names: list[str]) -> None:
+    def release_later(self, claims: list[tuple[str, int]]) -> None:
         """With the next ``release_all``."""
         with self._lock:
-            self._ending += names
+            self._ending += claims
 
     def release_all(self) -> None:
         """Release what was to be released later. Raises Away."""
         with self._lock:
-            names = self._ending
-        if names:
-            self._database.ask(RELEASE, (self._identity.scope, self._identity.host, names))
-            with self._lock:
-                self._ending = []
+            claims, self._ending = self._ending, []
+        if not claims:
+            return
+        names, numbers = zip(*claims, strict=True)
+        try:
+            self._database.ask(RELEASE, (*self._identity, list(names), list(numbers)))
+        except Away:
+            self.release_later(claims)
+            raise
 
     def look(self) -> None:
         """Whose claims have ended that are waited for. Raises Away."""

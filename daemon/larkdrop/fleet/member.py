@@ -42,6 +42,8 @@ RETRY, RETRY_REPLACED = 1.0, 60.0
 LOOK, TELL = 0.25, 0.1
 # Seconds between commits that note what was sent.
 CLEAR = 5.0
+# Calls that a host says at most that it wants: what it could make soon counts, however much waits.
+MOST_WANTED = 64
 # Keys sent together.
 MOST_KEYS = 500
 
@@ -119,6 +121,7 @@ class Member:
             if now < self._retry_at:
                 return self._retry_at
             self._join()
+        self._database.check()
         due = self._tell(now)
         if time.monotonic() >= min(self._beat_at, self._ask_at()):
             self._take()
@@ -139,12 +142,13 @@ class Member:
         self._outbox.refill(schema.prepare(self._database))
         now = time.monotonic()
         limits = self._lark.requests_per_second, self._lark.requests_per_minute
-        ages = self._windows.join(now)
+        ages = self._windows.ages(now)
         running, was_replaced = now - self._began, isinstance(self.away, Replaced)
         entry = (*self._identity, __version__, running, *limits, ages, was_replaced)
         ((takes_part,),) = self._database.ask(ENTER, entry)
         if not takes_part:
             raise self._replaced()
+        self._windows.join()
         self._take()
         self._told_at = -math.inf
         self._tell(now)
@@ -159,8 +163,8 @@ class Member:
         wanted = self._windows.wanted(now, fresh=fresh, backlog=backlog)
         report, news = self._windows.report(now), self._gate.news(now)
         ((answer,),) = self._database.ask(TAKE, (
-            *self._identity, *wanted, fresh + backlog, waiting, self._gate.held_reason, report.returned,
-            list(report.late), list(report.late.values()), report.pause,
+            *self._identity, *wanted, min(fresh + backlog, MOST_WANTED), waiting, self._gate.held_reason,
+            report.returned, list(report.late), list(report.late.values()), report.pause,
             json.dumps(news.hold) if news.hold else None, news.opened, news.fixed, self._lark.probe_seconds,
         ))  # fmt: skip
         now = time.monotonic()
@@ -172,7 +176,7 @@ class Member:
             self.hosts = answer["hosts"]
             with suppress(sqlite3.Error):
                 self._outbox.remember("hosts", str(self.hosts))
-        self._keys.seen(now, answer["beat"])
+        self._keys.seen(now, answer["beat"], answer["silence"])
         self._beat_at = now + answer["beat"]
         opened = self._gate.heard(answer["hold"], now, probe=answer["probe"])
         if self._windows.given(answer, wanted, now) or opened:

@@ -37,12 +37,15 @@ def prepare(database: Database) -> str:
 
 def look(database: Database) -> tuple[int, str]:
     """The schema's version, 0 where there is none, and the id that it was born with. Raises Away: not usable."""
-    ((server, standby, there),) = database.ask(
-        "SELECT current_setting('server_version_num')::integer / 10000, pg_is_in_recovery(),"
+    ((server, encoding, standby, there),) = database.ask(
+        "SELECT current_setting('server_version_num')::integer / 10000,"
+        " current_setting('server_encoding'), pg_is_in_recovery(),"
         " to_regclass('larkdrop.meta') IS NOT NULL"
     )
     if server < OLDEST_SERVER:
         raise Away(f"this is PostgreSQL {server}", hint=f"larkdrop needs {OLDEST_SERVER} or newer.")
+    if encoding != "UTF8":
+        raise Away(f"the database's encoding is {encoding}", hint=f"It has to be UTF8. {SET_UP}")
     if standby:
         raise Away("the database is a read-only standby", hint=STANDBY)
     if not there:

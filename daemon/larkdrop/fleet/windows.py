@@ -122,14 +122,18 @@ class FleetWindows(RateWindows):
 
     # What follows is for the one who asks the database.
 
-    def join(self, now: float) -> list[float]:
-        """From now on the database decides. Returns for how many seconds this host's calls have counted."""
+    def ages(self, now: float) -> list[float]:
+        """For how many seconds this host's calls have counted."""
+        with self._lock:
+            return self._own.ages(now)
+
+    def join(self) -> None:
+        """The database has these; from now on it decides."""
         with self._lock:
             self._is_alone = False
             self._report, self._leases = Report(), []
-            self._own.set_limits(*self._limits)
             self._ask_at = {True: -math.inf, False: -math.inf}
-            return self._own.ages(now)
+            self._own.set_limits(*self._limits)
 
     def go_alone(self, hosts: int) -> None:
         """The database is away: keep an equal part of the limits, of so many hosts."""
@@ -148,18 +152,17 @@ class FleetWindows(RateWindows):
     def wanted(self, now: float, *, fresh: int, backlog: int) -> tuple[int, int]:
         """How many tickets are worth asking for, where so many calls are waiting."""
         with self._lock:
-            held = sum(lease.fresh for lease in self._leases)
-            wanted = fresh - held, backlog - (len(self._leases) - held)
-            return tuple(
-                0 if now < self._ask_at[kind] else max(0, min(count, self._batch))
-                for kind, count in zip((True, False), wanted, strict=True)
-            )  # type: ignore[return-value]
+            room = max(0, self._batch - len(self._leases))
+            counts = self._missing(fresh=fresh, backlog=backlog)
+            asked = [min(count, room) if now >= self._ask_at[kind] else 0 for kind, count in counts.items()]
+            return asked[0], asked[1]
 
     def ask_at(self, *, fresh: int, backlog: int) -> float:
         """When asking is worth it, where so many calls are waiting; infinite where none is."""
         with self._lock:
-            held = sum(lease.fresh for lease in self._leases)
-            wanted = {True: fresh - held, False: backlog - (len(self._leases) - held)}
+            if len(self._leases) >= self._batch:
+                return math.inf
+            wanted = self._missing(fresh=fresh, backlog=backlog)
             return min((self._ask_at[kind] for kind, count in wanted.items() if count > 0), default=math.inf)
 
     def given(self, answer: dict[str, Any], wanted: tuple[int, int], now: float) -> bool:
@@ -172,15 +175,20 @@ class FleetWindows(RateWindows):
                 until = at + (PROBE_SECONDS if probe else VALID)
                 self._leases.append(Lease(id_, at, until, fresh=number < fresh and not probe))
             self._leases.sort(key=lambda one: one.at)
-            again = now + answer["again"]
-            got = {True: fresh, False: len(ids) - fresh}
+            got = (fresh, len(ids) - fresh)
             self._ask_at = {
-                kind: again if got[kind] < count else now for kind, count in zip((True, False), wanted, strict=True)
+                kind: now + again if given < count else now
+                for kind, again, given, count in zip((True, False), answer["again"], got, wanted, strict=True)
             }
             if len(ids) - fresh == self._batch:
                 self._batch = min(2 * self._batch, MOST)
             self._used, self._part = (answer["used_second"], answer["used_minute"]), answer["level"]
             return bool(ids)
+
+    def _missing(self, *, fresh: int, backlog: int) -> dict[bool, int]:
+        """How many tickets are missing for fresh drops, and for the backlog."""
+        held = sum(lease.fresh for lease in self._leases)
+        return {True: max(0, fresh - held), False: max(0, backlog - (len(self._leases) - held))}
 
     def _first(self, *, fresh: bool) -> Lease | None:
         return next((lease for lease in self._leases if fresh or not lease.fresh), None)

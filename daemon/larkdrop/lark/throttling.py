@@ -52,7 +52,7 @@ class Learning:
     """Lowers and raises a ``limit`` of calls in ``length`` seconds."""
 
     def __init__(self, limit: int, length: float) -> None:
-        self.limit = self._configured = limit
+        self.limit = self.configured = limit
         self.length = length
         self._patience = PATIENCE
         self._throttled_until = -math.inf
@@ -69,10 +69,10 @@ class Learning:
         *counts, count = _counts([*before, at], self.length)
         proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
-            self.limit, self._patience, self._raise_at = self._configured, PATIENCE, math.inf
+            self.limit, self._patience, self._raise_at = self.configured, PATIENCE, math.inf
             return
         if not together:
-            confirmed = self.limit < self._configured
+            confirmed = self.limit < self.configured
             self._patience = min(2 * self._patience, LONGEST_PATIENCE) if confirmed else PATIENCE
         self.limit = min(self.limit, max(1, count))
         self._raise_at = max(self._throttled_until, now + self._patience)
@@ -80,8 +80,8 @@ class Learning:
     def relearn(self, now: float) -> None:
         """Raise a learned limit where it is time to."""
         if now >= self._raise_at:
-            self.limit = min(self._configured, self.limit + max(1, self.limit // 4))
-            self._raise_at = now + PATIENCE if self.limit < self._configured else math.inf
+            self.limit = min(self.configured, self.limit + max(1, self.limit // 4))
+            self._raise_at = now + PATIENCE if self.limit < self.configured else math.inf
 
 
 def _counts(moments: Sequence[float], length: float) -> list[int]:

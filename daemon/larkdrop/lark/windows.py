@@ -156,9 +156,10 @@ class LocalWindows(RateWindows):
         return self._minute.limit
 
     def set_limits(self, per_second: int, per_minute: int) -> None:
-        """Other limits from now on; what was learned of the old ones is forgotten."""
+        """Other limits from now on: what was learned of a limit is forgotten where that is another now."""
         for window, limit in ((self._second, per_second), (self._minute, per_minute)):
-            window.learning = Learning(limit, window.learning.length)
+            if window.learning.configured != limit:
+                window.learning = Learning(limit, window.learning.length)
 
     def ages(self, now: float) -> list[float]:
         """For how many seconds the calls of the last minute have counted."""
@@ -184,8 +185,9 @@ class LocalWindows(RateWindows):
             ticket.moved_fresh, self._due_fresh = due - self._due_fresh, due
         due = max(self._next_due(now, fresh=False), now - CATCH_UP)
         ticket.moved, self._due = due - self._due, due
-        self._second.calls.append(now)
-        self._minute.calls.append(now)
+        for window in (self._second, self._minute):
+            window.expire(now)
+            window.calls.append(now)
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:

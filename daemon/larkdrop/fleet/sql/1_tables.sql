@@ -43,9 +43,11 @@ CREATE UNLOGGED TABLE larkdrop.calls (
     host text NOT NULL,
     at float8 NOT NULL,
     moved float8 NOT NULL DEFAULT 0, -- by how much it moved on when the next is due at the even rate
-    moved_fresh float8 NOT NULL DEFAULT 0 -- the same of fresh drops
+    moved_fresh float8 NOT NULL DEFAULT 0, -- the same of fresh drops
+    extra boolean NOT NULL DEFAULT false -- of a fresh drop, on a host that has had its part
 );
 CREATE INDEX calls_at ON larkdrop.calls (scope, at);
+CREATE INDEX calls_extra ON larkdrop.calls (scope) WHERE extra;
 
 -- Which host works on a file, or uploads a content; ends with that host's heartbeat.
 CREATE TABLE larkdrop.claims (
@@ -53,6 +55,7 @@ CREATE TABLE larkdrop.claims (
     name text NOT NULL,
     host text NOT NULL,
     instance uuid NOT NULL,
+    number bigint NOT NULL, -- of the process's claims, so that a late release ends no other one
     PRIMARY KEY (scope, name)
 );
 

@@ -6,6 +6,13 @@ CREATE FUNCTION larkdrop.moment() RETURNS float8 LANGUAGE sql VOLATILE AS $$
     SELECT extract(epoch FROM clock_timestamp())::float8
 $$;
 
+-- For what may be lost in a crash; and so that nobody waits for a lock for longer than a host waits for an answer.
+CREATE FUNCTION larkdrop.settings() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1500ms', true);
+END
+$$;
+
 -- Seconds between heartbeats of a host, where so many share an app.
 CREATE FUNCTION larkdrop.beat(p_hosts bigint) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
     SELECT greatest(2.0, p_hosts / 50.0)
@@ -30,7 +37,8 @@ BEGIN
 END
 $$;
 
--- A host begins to take part, or does again: its calls of the last minute are as it says, seconds ago each.
+-- A host begins to take part, or does again: its calls of the last minute are as it says, seconds ago each. Those of an
+-- earlier process of its name count besides.
 -- Of two processes with one name the later one stays: one that was replaced comes back only where the other is gone.
 -- Returns whether it takes part.
 CREATE FUNCTION larkdrop.enter(
@@ -39,8 +47,9 @@ CREATE FUNCTION larkdrop.enter(
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     now float8;
+    is_back boolean;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM larkdrop.settings();
     INSERT INTO larkdrop.apps (scope) VALUES (p_scope) ON CONFLICT DO NOTHING;
     PERFORM FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
     IF p_was_replaced AND EXISTS (
@@ -50,13 +59,16 @@ BEGIN
         RETURN false;
     END IF;
     now := larkdrop.moment();
+    is_back := EXISTS (
+        SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND instance = p_instance
+    );
     INSERT INTO larkdrop.hosts AS h (scope, host, instance, version, since, seen, per_second, per_minute)
         VALUES (p_scope, p_host, p_instance, p_version, now - p_running, now, p_per_second, p_per_minute)
         ON CONFLICT (scope, host) DO UPDATE SET
             instance = excluded.instance, version = excluded.version, since = excluded.since, seen = excluded.seen,
             stopped = false, per_second = excluded.per_second, per_minute = excluded.per_minute, wants = 0, held = '';
     DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance <> p_instance;
-    DELETE FROM larkdrop.calls WHERE scope = p_scope AND host = p_host;
+    DELETE FROM larkdrop.calls WHERE scope = p_scope AND host = p_host AND is_back;
     INSERT INTO larkdrop.calls (scope, host, at) SELECT p_scope, p_host, now - age FROM unnest(p_ages) age;
     PERFORM larkdrop.count_calls(p_scope);
     RETURN true;
@@ -72,9 +84,9 @@ $$;
 
 -- A host stops: nothing is kept for it.
 CREATE FUNCTION larkdrop.leave(p_scope text, p_host text, p_instance uuid) RETURNS void LANGUAGE sql AS $$
-    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance = p_instance;
     UPDATE larkdrop.hosts SET stopped = true, wants = 0, waiting = 0, seen = larkdrop.moment()
         WHERE scope = p_scope AND host = p_host AND instance = p_instance;
+    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND instance = p_instance;
 $$;
 
 -- How many calls a minute each host may have, by what all want and have had: those that want less than an equal part
@@ -88,7 +100,7 @@ CREATE FUNCTION larkdrop.parts(
     OUT kept float8, -- calls a minute that they may make besides those that are known
     OUT reserve integer, -- calls a minute for fresh drops of hosts that have had their part
     OUT level integer, -- calls a minute that each host may have
-    OUT over float8 -- calls that hosts have had besides
+    OUT extra bigint -- calls of fresh drops that hosts have had besides
 ) LANGUAGE plpgsql AS $$
 DECLARE
     part float8;
@@ -108,7 +120,7 @@ BEGIN
     sharers := hosts;
     alone := 0;
     kept := 0;
-    over := 0;
+    SELECT count(*) INTO extra FROM larkdrop.calls c WHERE c.scope = p_scope AND c.extra;
     FOR one IN
         SELECT h.had, h.had + h.wants AS needs, h.seen <= p_now - 3 * larkdrop.beat(hosts) AS is_alone
         FROM larkdrop.hosts h WHERE h.scope = p_scope AND larkdrop.counts(h, p_now)
@@ -122,7 +134,6 @@ BEGIN
             rest := rest - one.needs;
         ELSE
             level := coalesce(level, greatest(1, ceil(rest / sharers)));
-            over := over + greatest(0, one.had - level);
         END IF;
         sharers := sharers - 1;
     END LOOP;
@@ -140,7 +151,7 @@ CREATE FUNCTION larkdrop.take(
     p_fixed boolean, p_probe_seconds float8
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    horizon CONSTANT float8 := 0.5; -- seconds in advance that tickets are given
+    horizon float8; -- seconds in advance that tickets are given
     second CONSTANT float8 := 1.5; -- windows a little longer than the platform's keep late arrivals apart
     minute CONSTANT float8 := 60.1;
     catch_up CONSTANT float8 := 5; -- seconds of the even rate that may be made up for
@@ -163,14 +174,23 @@ DECLARE
     fresh_moves float8[] := '{}';
     fresh integer := 0; -- of the slots
     ids bigint[] := '{}';
-    again float8 := 0; -- seconds until asking is worth it
+    extras boolean[] := '{}';
+    again float8; -- seconds until asking is worth it
+    agains float8[] := '{}'; -- for fresh drops, for the backlog
+    held float8 := 0; -- the same, whatever the windows say
+    seen_before float8;
     probe boolean := false;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM larkdrop.settings();
     SELECT * INTO app FROM larkdrop.apps WHERE scope = p_scope FOR UPDATE;
     now := larkdrop.moment();
-    IF EXISTS (SELECT FROM larkdrop.calls WHERE scope = p_scope AND at > now + minute) THEN
-        DELETE FROM larkdrop.calls WHERE scope = p_scope; -- the clock was set back
+    -- The clock may have been set back: nothing is later than it can be.
+    app.due := least(app.due, now + 1);
+    app.due_fresh := least(app.due_fresh, now + 1);
+    app.probe_at := least(app.probe_at, now + p_probe_seconds);
+    app.paused_until := least(app.paused_until, now + 3600);
+    IF EXISTS (SELECT FROM larkdrop.calls WHERE scope = p_scope AND at > now + 2) THEN
+        DELETE FROM larkdrop.calls WHERE scope = p_scope AND at > now + 2;
         PERFORM larkdrop.count_calls(p_scope);
     END IF;
     WITH gone AS (
@@ -192,6 +212,7 @@ BEGIN
         UPDATE larkdrop.calls SET at = at + late_by FROM unnest(p_late, p_late_by) AS late(late_id, late_by)
             WHERE id = late_id AND scope = p_scope AND host = p_host;
     END IF;
+    SELECT seen INTO seen_before FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host;
     UPDATE larkdrop.hosts
         SET seen = now, had = had - count, wants = p_wants, waiting = p_waiting, held = p_held
         WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped RETURNING had INTO mine;
@@ -215,7 +236,7 @@ BEGIN
         app.probe_at := 0;
     END IF;
     IF app.hold IS NOT NULL THEN
-        again := 1;
+        held := 1;
         -- A host that has a file to probe with goes first, and one that did not probe last: what holds the app may be
         -- the fault of that one alone.
         probe := now >= app.probe_at AND (p_waiting > 0 OR NOT EXISTS (
@@ -228,7 +249,7 @@ BEGIN
         p_backlog := 0;
     END IF;
     IF now < app.paused_until THEN
-        again := app.paused_until - now;
+        held := app.paused_until - now;
         p_fresh := 0;
         p_backlog := 0;
     END IF;
@@ -236,6 +257,9 @@ BEGIN
     SELECT coalesce(array_agg(at ORDER BY at), '{}') INTO recent FROM (
         SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT parts.per_second
     ) AS last;
+    IF cardinality(recent) = 0 AND parts.used > 0 THEN
+        PERFORM larkdrop.count_calls(p_scope); -- the calls were lost in a crash
+    END IF;
     FOREACH is_fresh IN ARRAY '{true,false}'::boolean[] LOOP
         wanted := CASE WHEN is_fresh THEN p_fresh ELSE p_backlog END;
         due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
@@ -243,10 +267,12 @@ BEGIN
             - CASE WHEN is_fresh THEN 0 ELSE parts.per_second / 20 END);
         in_minute := greatest(1, parts.per_minute - ceil(parts.kept)
             - CASE WHEN is_fresh THEN 0 ELSE parts.reserve END);
+        horizon := CASE WHEN is_fresh THEN 0.5 ELSE 0.25 END;
         step := NULL;
+        again := held;
         WHILE wanted > 0 LOOP
             -- All hosts together may have so many more for fresh drops that each keeps four fifths of its part.
-            IF mine >= parts.level AND NOT (is_fresh AND (probe OR parts.over < parts.reserve + parts.level / 5)) THEN
+            IF mine >= parts.level AND NOT (is_fresh AND (probe OR parts.extra < parts.reserve + parts.level / 5)) THEN
                 -- Until the first of its calls expires that are too many; or until the others may want less.
                 again := greatest(again, least(greatest(1, 30.0 * parts.hosts / parts.per_minute), minute - now + (
                     SELECT at FROM larkdrop.calls WHERE scope = p_scope AND host = p_host
@@ -284,6 +310,7 @@ BEGIN
                 app.due_fresh := due_next;
                 due_next := greatest(app.due + coalesce(step, 0), slot - catch_up);
             END IF;
+            extras := extras || (mine >= parts.level);
             moves := moves || due_next - app.due;
             app.due := due_next;
             due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
@@ -298,9 +325,10 @@ BEGIN
             wanted := wanted - 1;
             IF is_fresh THEN
                 fresh := fresh + 1;
-                parts.over := parts.over + (mine > parts.level)::integer;
+                parts.extra := parts.extra + (mine > parts.level)::integer;
             END IF;
         END LOOP;
+        agains := agains || again;
     END LOOP;
 
     probe := probe AND fresh = 1;
@@ -312,8 +340,8 @@ BEGIN
         hold = app.hold, probe_at = app.probe_at, prober = app.prober WHERE scope = p_scope;
     IF cardinality(slots) > 0 THEN
         WITH made AS (
-            INSERT INTO larkdrop.calls (scope, host, at, moved, moved_fresh)
-                SELECT p_scope, p_host, one.* FROM unnest(slots, moves, fresh_moves) AS one
+            INSERT INTO larkdrop.calls (scope, host, at, moved, moved_fresh, extra)
+                SELECT p_scope, p_host, one.* FROM unnest(slots, moves, fresh_moves, extras) AS one
             RETURNING id
         ) SELECT array_agg(id ORDER BY id) INTO ids FROM made;
         UPDATE larkdrop.hosts SET had = mine WHERE scope = p_scope AND host = p_host;
@@ -323,7 +351,8 @@ BEGIN
         count := count - 1;
     END LOOP;
     RETURN jsonb_build_object(
-        'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', again,
+        'ids', ids, 'slots', slots, 'now', now, 'fresh', fresh, 'again', agains,
+        'silence', now - seen_before,
         'beat', larkdrop.beat(parts.hosts), 'hosts', parts.hosts, 'used_second', cardinality(recent) - count,
         'used_minute', parts.used, 'level', parts.level, 'hold', app.hold, 'probe', probe
     );
@@ -331,12 +360,13 @@ END
 $$;
 
 -- Take a claim, unless another host has it and is alive.
-CREATE FUNCTION larkdrop.claim(p_scope text, p_host text, p_instance uuid, p_name text) RETURNS boolean
-LANGUAGE plpgsql AS $$
+CREATE FUNCTION larkdrop.claim(p_scope text, p_host text, p_instance uuid, p_name text, p_number bigint)
+RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO larkdrop.claims AS c (scope, name, host, instance) VALUES (p_scope, p_name, p_host, p_instance)
-        ON CONFLICT (scope, name) DO UPDATE SET host = p_host, instance = p_instance
+    PERFORM larkdrop.settings();
+    INSERT INTO larkdrop.claims AS c (scope, name, host, instance, number)
+        VALUES (p_scope, p_name, p_host, p_instance, p_number)
+        ON CONFLICT (scope, name) DO UPDATE SET host = p_host, instance = p_instance, number = p_number
         WHERE c.host = p_host OR NOT larkdrop.alive(p_scope, c.host, c.instance);
     RETURN FOUND;
 END
@@ -345,11 +375,11 @@ $$;
 -- The key of a content; where there is none and p_name is given, that is claimed.
 CREATE FUNCTION larkdrop.find_or_claim(
     p_scope text, p_host text, p_instance uuid, p_image_type text, p_sha256 text, p_name text,
-    OUT claimed boolean, OUT image_key text, OUT log_id text, OUT host text
+    p_number bigint, OUT claimed boolean, OUT image_key text, OUT log_id text, OUT host text
 ) LANGUAGE plpgsql AS $$
 BEGIN
     -- The key is looked for after the claim: the one who had it before has shared the key first.
-    claimed := p_name IS NULL OR larkdrop.claim(p_scope, p_host, p_instance, p_name);
+    claimed := p_name IS NULL OR larkdrop.claim(p_scope, p_host, p_instance, p_name, p_number);
     SELECT k.image_key, k.log_id, k.host INTO image_key, log_id, host FROM larkdrop.keys k
         WHERE k.scope = p_scope AND k.image_type = p_image_type AND k.sha256 = p_sha256;
 END
@@ -364,10 +394,12 @@ CREATE FUNCTION larkdrop.ended(p_scope text, p_host text, p_names text[]) RETURN
 $$;
 
 -- A host is done with claims.
-CREATE FUNCTION larkdrop.release(p_scope text, p_host text, p_names text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION larkdrop.release(p_scope text, p_host text, p_instance uuid, p_names text[], p_numbers bigint[])
+RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    DELETE FROM larkdrop.claims WHERE scope = p_scope AND host = p_host AND name = ANY(p_names);
+    PERFORM larkdrop.settings();
+    DELETE FROM larkdrop.claims c USING unnest(p_names, p_numbers) AS done(name, number)
+        WHERE c.scope = p_scope AND c.instance = p_instance AND c.name = done.name AND c.number = done.number;
 END
 $$;
 
@@ -380,5 +412,6 @@ CREATE FUNCTION larkdrop.add_keys(
         SELECT one.scope, image_type, sha256, image_key, log_id, p_host, file, size
         FROM unnest(p_scopes, p_image_types, p_sha256s, p_image_keys, p_log_ids, p_files, p_sizes)
             AS one(scope, image_type, sha256, image_key, log_id, file, size)
+        ORDER BY 1, 2, 3 -- so that two hosts lock in the same order
         ON CONFLICT DO NOTHING
 $$;

@@ -11,7 +11,7 @@
 SET password_encryption = 'scram-sha-256';
 SELECT 'CREATE ROLE larkdrop' WHERE to_regrole('larkdrop') IS NULL \gexec
 ALTER ROLE larkdrop LOGIN PASSWORD :'password';
-SELECT format('CREATE DATABASE %I', :'database')
+SELECT format('CREATE DATABASE %I ENCODING ''UTF8'' TEMPLATE template0', :'database')
     WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'database') \gexec
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO larkdrop;
