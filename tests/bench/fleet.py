@@ -86,7 +86,8 @@ def measure(count: int) -> str:
     names = [f"host-{number}" for number in range(count)]
     with Postgres(max_connections=count + 10) as postgres, tempfile.TemporaryDirectory() as home:
         postgres.make_role("bench", "fleet")
-        url, found = postgres.url("larkdrop", "bench", "fleet"), multiprocessing.Queue[Any]()
+        url = postgres.url("larkdrop", "bench", "fleet")
+        found: Queue[Any] = multiprocessing.Queue()
         some = [names[number::PROCESSES] for number in range(PROCESSES)]
         running = [multiprocessing.Process(target=hosts, args=(url, one, Path(home), found)) for one in some]
         for process in running:

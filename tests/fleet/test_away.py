@@ -83,6 +83,11 @@ def test_two_hosts_of_one_name(make_host: MakeHost) -> None:
     assert "fleet.host" in away["hint"]
     for number, host in enumerate((first, second)):
         wait_for_sidecar(host.drop("one.png", picture(number)))
+    assert not second.events("fleet_away")
+    first.stop()
+    third = make_host(fleet={"host": "twin"}).start()
+    wait_until(lambda: second.events("fleet_away"))
+    assert not third.events("fleet_away")
 
 
 def test_without_a_fleet_nothing_of_it_is_loaded() -> None:

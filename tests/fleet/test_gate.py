@@ -62,8 +62,9 @@ def test_a_wrong_secret_on_one_host(lark: Sandbox, make_host: MakeHost) -> None:
     right = make_host(lark=settings(lark, probe_seconds=1)).start()
     wrong = make_host(lark=settings(lark, probe_seconds=1, app_secret="mistyped")).start()
     waiting = wrong.drop("waiting.png", picture(1))
-    wait_until(lambda: right.events("lark_resumed") or sidecar_of(right.drop("right.png", picture(2))))
-    wait_until(lambda: status(wrong)["held"])
+    wait_until(lambda: right.events("lark_held"), what="the right one to hold")
+    wait_for_sidecar(right.drop("right.png", picture(2)))
+    assert right.events("lark_resumed")
     for number in range(3, 6):
         wait_for_sidecar(right.drop(f"{number}.png", picture(number)))
     assert status(wrong)["held"]

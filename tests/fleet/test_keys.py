@@ -24,8 +24,12 @@ def events(hosts: list[Daemon]) -> Counter[str]:
     return Counter(line["event"] for host in hosts for line in host.results())
 
 
+def asked(host: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(host.command(*words), capture_output=True, text=True, timeout=60, check=False)
+
+
 def printed(host: Daemon, *words: str) -> str:
-    done = subprocess.run(host.command(*words), capture_output=True, text=True, timeout=60, check=False)
+    done = asked(host, *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -45,8 +49,8 @@ def same_on_all(lark: Sandbox, make_host: MakeHost, hosts: int, pictures: int) -
     assert len(lark.uploads) == pictures
     assert events(made) == {"uploaded": pictures, "reused": (hosts - 1) * pictures}
     for number in range(pictures):
-        sidecars = [sidecar_of(host.inbox / f"{number}.png") for host in made]
-        assert len({(one["image_key"], one["host"]) for one in sidecars if one}) == 1
+        sidecars = [wait_for_sidecar(host.inbox / f"{number}.png") for host in made]
+        assert len({(one["image_key"], one["host"]) for one in sidecars}) == 1
     assert all(host.stop() == 0 for host in made)
 
 
@@ -110,7 +114,7 @@ def test_a_key_is_known_on_hosts_that_come_later(lark: Sandbox, make_host: MakeH
         assert alone.stop() == 0
     first, second = make_host(state={"dir": alone.state}), make_host()
     first.start()
-    wait_until(lambda: "early.png" in printed(first, "keys", "--fleet"))
+    wait_until(lambda: "early.png" in asked(first, "keys", "--fleet").stdout)
     second.start()
     assert wait_for_sidecar(second.drop("later.png", picture(1)))["host"] == "host-0"
     assert len(lark.uploads) == 1
@@ -141,6 +145,15 @@ def test_a_host_that_dies_leaves_its_claims(lark: Sandbox, make_host: MakeHost) 
     first.kill()
     lark.faults.set({"delay": 0})
     assert wait_for_sidecar(waiting)["host"] == "host-1"
+
+
+def test_check(lark: Sandbox, make_host: MakeHost) -> None:
+    """All is well before a first start, and after it."""
+    host = make_host()
+    assert "✓ fleet tables: are made when larkdrop starts" in printed(host, "check")
+    host.start()
+    for line in ("✓ fleet tables: version", "✓ fleet rights: may read and write them"):
+        assert line in printed(host, "check")
 
 
 def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost) -> None:

@@ -20,7 +20,7 @@ import pytest
 from larkdrop.sandbox.server import Sandbox
 from tests.faults.test_machine import FAKETIME
 from tests.fleet.postgres import SERVER, Postgres
-from tests.helpers import Daemon, picture, wait_until
+from tests.helpers import Daemon, picture, sidecar_of, wait_until
 
 MakeHost = Callable[..., Daemon]
 pytestmark = [pytest.mark.needs(SERVER), pytest.mark.slow, pytest.mark.timeout(900)]
@@ -74,7 +74,7 @@ class Crowds:
         return [made[number] for number in range(len(self.hosts))]
 
     def finish(self) -> None:
-        """Lift the limits, and see that nothing was lost: every picture has one key, and an outcome on its host."""
+        """Lift the limits, and see that nothing was lost: every picture has its sidecar, and an outcome on its host."""
         self.lark.faults.set({"per_second": 10_000, "per_minute": 100_000, "delay": 0})
         for host in self.hosts:
             if host.process and host.process.poll() is None:
@@ -83,6 +83,7 @@ class Crowds:
             host.start()
         whole = len(self.owner) + len(self.dropped)
         wait_until(lambda: len({line["path"] for host in self.hosts for line in host.results()}) >= whole, 240)
+        wait_until(lambda: all(sidecar_of(path) for host in self.hosts for path in host.inbox.glob("*.png")))
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_the_database_is_killed_every_20_s(crowds: Callable[[int, int], Crowds],
 
 @pytest.mark.needs(FAKETIME)
 def test_hosts_die_and_freeze_and_have_wrong_clocks(crowds: Callable[[int, int], Crowds]) -> None:
-    """Killed at random, stopped for 30 s, clocks off by 10 minutes: nothing is lost, and the limits are kept."""
+    """Killed at random, stopped for 30 s, clocks off by 10 min: nothing is lost, and the limit exceeded by 5% at most."""
     played = crowds(6, 400)
     dice = random.Random(7)
     clocks = ("-10m", "+10m", "+0", "+0", "+0", "+0")
@@ -184,8 +185,7 @@ def test_hosts_die_and_freeze_and_have_wrong_clocks(crowds: Callable[[int, int],
 
     played.play(100, disturb)
     moments = sorted(made.at - DELAY for made in played.lark.uploads)
-    assert most_within(moments, 60) <= PER_MINUTE
-    assert played.lark.answers[THROTTLED] <= 20
+    assert most_within(moments, 60) + played.lark.answers[THROTTLED] <= 1.05 * PER_MINUTE
     for host in played.hosts:
         host.kill()
     played.finish()

@@ -190,7 +190,7 @@ class Fleet(Section):
 
     url: PostgresUrl = _key(
         "",
-        "The PostgreSQL database by which hosts share an app; empty: this host is alone. With a password better kept "
+        "The PostgreSQL database by which hosts share an app; empty: this host is alone. Keep a URL with a password "
         "out of here: LARKDROP_FLEET__URL, or a systemd credential fleet_url.",
     )
     host: HostName = Field(

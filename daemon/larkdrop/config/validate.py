@@ -131,7 +131,7 @@ def _postgres_url(url: SecretStr) -> SecretStr:
     if not text:
         return url
     if not text.startswith(("postgresql://", "postgres://")):
-        raise problem("must be a URL such as postgresql://larkdrop@db.example/larkdrop?sslmode=verify-full")
+        raise problem("must be a URL such as postgresql://larkdrop@db.example/larkdrop")
     try:
         parts = urlsplit(text)
         _port = parts.port if "," not in parts.netloc else None
