@@ -158,7 +158,7 @@ def test_the_database_is_killed_every_20_s(crowds: Callable[[int, int], Crowds],
 
 @pytest.mark.needs(FAKETIME)
 def test_hosts_die_and_freeze_and_have_wrong_clocks(crowds: Callable[[int, int], Crowds]) -> None:
-    """Killed at random, stopped for 30 s, clocks off by 10 min: nothing is lost, and the limit exceeded by 5% at most."""
+    """Killed, frozen for 30 s, clocks off by 10 minutes: nothing is lost, and the limit exceeded by 5% at most."""
     played = crowds(6, 400)
     dice = random.Random(7)
     clocks = ("-10m", "+10m", "+0", "+0", "+0", "+0")
