@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from larkdrop.sandbox.server import Sandbox
+from tests.fleet.conftest import PASSWORD
 from tests.fleet.postgres import SERVER, Postgres
 from tests.helpers import Daemon, picture, sidecar_of, wait_for_sidecar, wait_until
 
@@ -145,6 +146,21 @@ def test_a_host_that_dies_leaves_its_claims(lark: Sandbox, make_host: MakeHost) 
     first.kill()
     lark.faults.set({"delay": 0})
     assert wait_for_sidecar(waiting)["host"] == "host-1"
+
+
+def test_a_run_that_ends(lark: Sandbox, make_host: MakeHost, postgres: Postgres, database: str, tmp_path: Path) -> None:
+    """``run --once`` shares as well, and leaves no claim; the password may stand in PostgreSQL's own file."""
+    passwords = tmp_path / "pgpass"
+    passwords.write_text(f"127.0.0.1:{postgres.port}:{database}:larkdrop:{PASSWORD}\n")
+    passwords.chmod(0o600)
+    first, second = (make_host(fleet={"url": postgres.url("larkdrop", database=database)}) for _ in range(2))
+    drop_on_all([first, second], 10)
+    for host in (first, second):
+        assert host.once(PGPASSFILE=str(passwords)).returncode == 0
+    assert events([first, second]) == {"uploaded": 10, "reused": 10}
+    assert len(lark.uploads) == 10
+    assert postgres.ask("SELECT stopped FROM larkdrop.hosts", database) == [(True,), (True,)]
+    assert postgres.ask("SELECT name FROM larkdrop.claims", database) == []
 
 
 def test_check(lark: Sandbox, make_host: MakeHost) -> None:
