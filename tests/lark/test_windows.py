@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,23 +107,34 @@ def test_tickets_given_back_keep_nobody_waiting() -> None:
             windows.give_back(ticket)
 
 
-@settings(max_examples=40, deadline=None)
-@given(lingers=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3]), min_size=30, max_size=90))
-def test_calls_that_linger_on_their_way_do_not_arrive_too_close_together(lingers: list[float]) -> None:
-    """The platform counts arrivals: what a thread's wait or a handshake delayed counts from when it came."""
-    windows, now = LocalWindows(20, 1000), 1000.0
-    on_the_way: list[tuple[float, Ticket]] = []
-    arrivals: list[float] = []
-    while len(arrivals) < 120:
+def arrivals(windows: LocalWindows, count: int, lingers: Callable[[int, float], float]) -> list[float]:
+    """When so many calls of 16 workers arrive; a call lingers on its way by its number and the time, in seconds."""
+    now, on_the_way, arrived = 1000.0, list[tuple[float, Ticket]](), list[float]()
+    while len(arrived) < count:
         while len(on_the_way) < 16 and (got := take(windows, now, fresh=True)):
-            arrives = now + 0.02 + lingers[len(arrivals) % len(lingers)]
-            arrivals.append(arrives)
-            on_the_way.append((arrives + 0.1, got))
+            arrived.append(now + 0.02 + lingers(len(arrived), now - 1000))
+            on_the_way.append((arrived[-1] + 0.1, got))
         for one in [one for one in on_the_way if one[0] <= now]:
             on_the_way.remove(one)
             windows.arrived(one[1], now)
         now += 0.004
-    assert most_in(sorted(arrivals), 1.0) <= 20
+    return sorted(arrived)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lingers=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3]), min_size=30, max_size=90))
+def test_calls_that_linger_on_their_way_do_not_arrive_too_close_together(lingers: list[float]) -> None:
+    """The platform counts arrivals: what a thread's wait or a handshake delayed counts from when it came."""
+    arrived = arrivals(LocalWindows(20, 1000), 120, lambda number, _: lingers[number % len(lingers)])
+    assert most_in(arrived, 1.0) <= 20
+
+
+@settings(max_examples=20, deadline=None)
+@given(began=st.floats(3, 7), seconds=st.floats(0.2, 3), linger=st.floats(0.05, 0.4))
+def test_a_slow_moment_is_no_slower_network(began: float, seconds: float, linger: float) -> None:
+    """What all calls of a busy machine's moment linger is not taken for the way that every call has to go."""
+    arrived = arrivals(LocalWindows(50, 1000), 480, lambda _, at: linger if began <= at < began + seconds else 0.0)
+    assert most_in(arrived, 1.0) <= 50
 
 
 def test_a_call_that_arrives_after_a_stall_counts_from_then() -> None:

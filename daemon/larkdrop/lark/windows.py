@@ -38,8 +38,9 @@ AT_ONCE = 0.5
 CATCH_UP = 5.0
 # So many calls are answered before the fastest of them says how early any can have arrived.
 ENOUGH = 100
-# The shortest way of a call is forgotten by this factor with each call, in case the network became slower.
-FORGETTING = 1.02
+# The shortest way of a call is forgotten by this factor with each call, in case the network became slower: slowly, as a
+# busy moment, in which all calls are late, must not be taken for that.
+FORGETTING = 1.001
 
 
 @dataclass(eq=False)

@@ -108,9 +108,8 @@ class Sandbox(Platform):
             stored = self.store(image, image_type, api)
         except Refusal as refusal:
             self.answers[refusal.code] += 1
-            await (
-                request.release()
-            )  # a client may not be done sending, and send less if its file changes with the answer
+            # A client may not be done sending, and sends less if its file changes with the answer.
+            await request.release()
             return self._refuse(refusal)
         if roll(faults.reset_after):
             _reset(request)
