@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,65 @@ def test_a_shared_folder_from_which_pictures_are_moved(lark: Sandbox, make_host:
     moved = {"after_upload": "move", "move_to": tmp_path / "done"}
     shared_folder(lark, make_host, tmp_path, hosts=3, pictures=30, **moved)
     assert len(list((tmp_path / "done").glob("*.png"))) == 30
+
+
+def test_a_shared_folder_while_the_database_is_away(
+    lark: Sandbox, make_host: MakeHost, tmp_path: Path, postgres: Postgres
+) -> None:
+    """The same, by locks in the folder, of which nothing is left there."""
+    postgres.stop()
+    try:
+        shared_folder(lark, make_host, tmp_path, hosts=3, pictures=30)
+    finally:
+        postgres.start()
+    assert not list((tmp_path / "shared").glob(".larkdrop*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_shared_folder_while_the_database_comes_and_goes(
+    lark: Sandbox, make_host: MakeHost, tmp_path: Path, postgres: Postgres
+) -> None:
+    """Hosts that see each other, and hosts that don't, and all that is between."""
+    lark.faults.set({"delay": 0.2})
+    with ThreadPoolExecutor(1) as pool:
+        played = pool.submit(shared_folder, lark, make_host, tmp_path, hosts=4, pictures=500)
+        while not played.done():
+            postgres.kill()
+            wait([played], 1)
+            postgres.start()
+            wait([played], 3)
+    played.result()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("is_away", [False, True], ids=["", "away"])
+def test_a_host_that_is_frozen_in_a_shared_folder(
+    lark: Sandbox, make_host: MakeHost, tmp_path: Path, postgres: Postgres, *, is_away: bool
+) -> None:
+    """Another takes over, and the frozen one finds that when it wakes up."""
+    inbox = tmp_path / "shared"
+    inbox.mkdir()
+    watch = [{"path": inbox}]
+    first, second = make_host(watch=watch), make_host(watch=watch)
+    if is_away:
+        postgres.stop()
+    try:
+        first.start()
+        lark.faults.set({"delay": 2})
+        path = inbox / "a.png"
+        path.write_bytes(picture(1))
+        wait_until(lambda: lark.calls["upload"], what="the upload to begin")
+        first.signal(signal.SIGSTOP)
+        second.start()
+        assert wait_for_sidecar(path, 90)["host"] == "host-1"
+        first.signal(signal.SIGCONT)
+        assert first.stop() == 0
+        assert [len(host.results()) for host in (first, second)] == [0, 1]
+    finally:
+        if is_away:
+            postgres.start()
 
 
 @pytest.mark.slow

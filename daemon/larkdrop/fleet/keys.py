@@ -1,7 +1,8 @@
 """Keys and claims that hosts share: the same content is uploaded once by all, and a shared folder's file recorded once.
 
 A claim says which host works on a file or uploads a content. It ends when the host is done with it, or with the host's
-heartbeat. A host that is alone claims nothing and goes on by itself.
+heartbeat. A host that is alone claims nothing in the database and goes on by itself; but a file in a shared folder is
+locked there, too (`folder/locks.py`), which the hosts see also while the database is away.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import count
 
 from larkdrop.fleet.database import Away, Database
 from larkdrop.fleet.identity import Identity, scope_of
+from larkdrop.folder.locks import FileLocks
 from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.outbox import Unsent
 from larkdrop.records.shared_keys import Elsewhere, SharedKeys
@@ -31,6 +33,9 @@ SELECT larkdrop.add_keys(%s::text[], %s::text[], %s::text[], %s::text[], %s::tex
 
 # Seconds after a heartbeat was due at which this host relies on its claims no more: before others may take them over.
 OVERDUE = 8.0
+# Seconds for which another process's lock is waited for, which may be frozen: after that it is left to the database to
+# say so; and where this host is alone, nobody is waited for any longer.
+LOCK_PATIENCE, LOCK_PATIENCE_ALONE = 10.0, 60.0
 
 
 @dataclass(eq=False)
@@ -49,6 +54,7 @@ class FleetKeys(SharedKeys):
         self._database = database
         self._identity = identity
         self._notify = notify
+        self._locks = FileLocks()
         self._lock = threading.Lock()
         self._sure_until = 0.0  # monotonic seconds until which nobody can have taken over a claim
         self._term = 0  # others may take over what was claimed in an earlier one
@@ -62,6 +68,10 @@ class FleetKeys(SharedKeys):
     @property
     def host(self) -> str:
         return self._identity.host
+
+    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:
+        patience = LOCK_PATIENCE if self._takes_part else LOCK_PATIENCE_ALONE
+        return self._locks.acquire(path, folder) or refused_for > patience
 
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         name = f"file {state}"
@@ -103,6 +113,7 @@ class FleetKeys(SharedKeys):
         then()
 
     def release(self, path: str) -> None:
+        self._locks.release(path)
         with self._lock:
             claims = self._claims.pop(path, None)
             if claims is None:

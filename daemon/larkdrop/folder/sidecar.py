@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from larkdrop.folder import locks
 from larkdrop.folder.picture import NotAFile, Stamp, stamp
 from larkdrop.records.sidecar_fields import Record
 
@@ -60,7 +61,7 @@ def cut(name: str, size: int) -> str:
 
 def is_ours(name: str) -> bool:
     """Whether a name is one that larkdrop itself makes: never a picture."""
-    return name.endswith(SUFFIX) or is_temp(name)
+    return name.endswith(SUFFIX) or is_temp(name) or name == locks.NAME
 
 
 def is_temp(name: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from functools import partial
 
 from larkdrop.folder.picture import Stamp
@@ -15,6 +16,9 @@ from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.shared_keys import Elsewhere, SharedKeys
+
+# Seconds between looks at a file on which another process works.
+LOOK_SECONDS = 0.25
 
 
 class Claims:
@@ -31,6 +35,15 @@ class Claims:
     def host(self) -> str:
         """The name by which other hosts know this one; empty where it is alone."""
         return self._shared.host
+
+    def lock_file(self, job: Job, folder: int) -> bool:
+        """Be the only process that works on a file in the open ``folder``; False where another one does."""
+        now = time.monotonic()
+        job.locked_since = min(job.locked_since, now)
+        if not self._shared.lock_file(job.path, folder, now - job.locked_since):
+            return False
+        job.locked_since = math.inf
+        return True
 
     def claim_file(self, job: Job, stamp: Stamp, sha256: str) -> Elsewhere | None:
         """Be the one who records a file in a state, or moves it, among all hosts that see it."""
@@ -84,4 +97,7 @@ class Claims:
     def wait_for_host(self, elsewhere: Elsewhere, job: Job) -> None:
         """Give the job back to the queue once the other host is done with it, or gone."""
         job.taken_at = math.inf
+        if not elsewhere.claim:
+            self._queue.retry_later(job, LOOK_SECONDS)
+            return
         self._shared.wait_for(elsewhere, partial(self._queue.look_again, job))

@@ -53,7 +53,9 @@ class Job:
     queued_at: float = 0.0  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
+    doubted: Outcome | None = None  # known, unless another host has recorded the file meanwhile
     taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite once that is done with it
+    locked_since: float = math.inf  # monotonic seconds, where another process works on its file
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles
     refused: int = 0  # calls refused as such, while other pictures were uploaded

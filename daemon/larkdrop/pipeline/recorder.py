@@ -107,8 +107,8 @@ class Recorder:
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
         self._claims.release(job)
-        if Step.KEY_CACHE not in outcome.left and Step.RESULT_LOG in outcome.left and not self._claims.still_held(job):
-            job.outcome = None  # another host may have recorded the file meanwhile; the key is kept
+        if Step.KEY_CACHE not in outcome.left and Step.RESULT_LOG in outcome.left and self._is_taken(job, outcome):
+            job.outcome, job.doubted = None, outcome
             self._queue.look_again(job)
             return
         inbox = self._inboxes[job.watch]
@@ -143,6 +143,15 @@ class Recorder:
         """For each thread: whether it records, and a number that changes with each folder that it is finished with."""
         inboxes = {f"recorder {watch.path}": inbox for watch, inbox in self._inboxes.items()}
         return {name: (inbox.busy_since is not None, inbox.finished) for name, inbox in inboxes.items()}
+
+    def _is_taken(self, job: Job, outcome: Outcome) -> bool:
+        """Whether another host has recorded the file meanwhile, or may be at it."""
+        if not self._claims.host:
+            return False
+        with suppress(NotAFile, OSError), picture.parent_of(str(job.watch.path), job.path) as (folder, name):
+            if sidecar.look(folder, name, outcome.stamp):
+                return True
+        return not self._claims.still_held(job)
 
     def _take_steps(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)

@@ -202,9 +202,11 @@ class Worker:
             if self._recorder.is_done_without_sidecar(job.path, stamp):
                 return Then.DONE
             proven = sidecar.look(folder, name, stamp)
+            is_finished = proven is not None and job.watch.after_upload == "keep"
+            if not is_finished and not self._claims.lock_file(job, folder):
+                return Elsewhere()
             if proven:
-                clears = job.watch.after_upload != "keep"
-                if clears and (elsewhere := self._claims.claim_file(job, stamp, proven.sha256)):
+                if not is_finished and (elsewhere := self._claims.claim_file(job, stamp, proven.sha256)):
                     return elsewhere
                 return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
             is_large = stamp.size > LARGE
@@ -222,6 +224,9 @@ class Worker:
                     return elsewhere
                 if record := _vouched(folder, name, read):
                     return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
+                if job.doubted and job.doubted.stamp == read.stamp:
+                    outcome, job.doubted = job.doubted, None
+                    return Found(outcome)
                 return self._find_key(job, name, read)
             finally:
                 if is_large:

@@ -11,9 +11,9 @@ from larkdrop.records.key_cache import Content, Known
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Another host is at it; ``claim`` is the name of what it has claimed."""
+    """Another host is at it; ``claim`` is the name of what it has claimed, empty where only another look can tell."""
 
-    claim: str
+    claim: str = ""
 
 
 class SharedKeys(Protocol):
@@ -23,6 +23,12 @@ class SharedKeys(Protocol):
     def host(self) -> str:
         """The name by which others know this host; empty where it is alone."""
 
+    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:
+        """Be the only one who looks at a file in the open ``folder``, until released; False where another host is.
+
+        That was so for ``refused_for`` seconds: a host that does not end is not waited for without an end.
+        """
+
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         """Be the one who records a file in this ``state``, by whichever path other hosts see it, until released."""
 
@@ -30,19 +36,22 @@ class SharedKeys(Protocol):
         """A content's key. Where there is none, be the one to ``upload`` it, for the file at ``path``."""
 
     def still_held(self, path: str) -> bool:
-        """Whether no other host can have taken over meanwhile what was claimed for a path."""
+        """Whether no other host can have taken over meanwhile what was locked and claimed for a path."""
 
     def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:
         """Call ``then`` once the other host is done with it, or gone."""
 
     def release(self, path: str) -> None:
-        """Nothing is claimed for a path any more."""
+        """Nothing is locked or claimed for a path any more."""
 
 
 class Alone(SharedKeys):
     """One host, which shares with none."""
 
     host = ""
+
+    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:  # noqa: ARG002
+        return True
 
     def claim_file(self, path: str, state: str) -> None:
         pass
