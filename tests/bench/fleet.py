@@ -38,18 +38,18 @@ PROCESSES = 8
 JOINING, MEASURED = 5.0, 180.0
 
 
-def hosts(url: str, names: Sequence[str], home: Path, found: Queue[tuple[list[float], int]]) -> None:
-    """Some of the hosts: tells how long each question took that got tickets, and how many calls went."""
+def hosts(url: str, names: Sequence[str], home: Path, found: Queue[tuple[list[tuple[float, int]], int]]) -> None:
+    """Some of the hosts: tells how long each question took that got tickets, and how many; and how many calls went."""
     begins = time.monotonic() + JOINING
-    prices: list[float] = []
+    trips: list[tuple[float, int]] = []
     calls: list[float] = []
     ask = Database.ask
 
     def timed(self: Database, query: str, values: Any = (), *, seconds: float = 2) -> list[tuple[Any, ...]]:
         began = time.monotonic()
         rows = ask(self, query, values, seconds=seconds)
-        if query == TAKE and began > begins and rows[0][0]["ids"]:
-            prices.append(time.monotonic() - began)
+        if query == TAKE and began > begins and (tickets := len(rows[0][0]["ids"])):
+            trips.append((time.monotonic() - began, tickets))
         return rows
 
     Database.ask = timed  # type: ignore[method-assign]
@@ -59,7 +59,7 @@ def hosts(url: str, names: Sequence[str], home: Path, found: Queue[tuple[list[fl
         thread.start()
     for thread in threads:
         thread.join()
-    found.put((prices, len(calls)))
+    found.put((trips, len(calls)))
 
 
 def crowd(url: str, name: str, home: Path, begins: float, calls: list[float]) -> None:
@@ -103,22 +103,30 @@ def measure(count: int) -> str:
         answers = [found.get() for _ in running]
         for process in running:
             process.join()
-    prices = sorted(price for some, _ in answers for price in some)
+    trips = [trip for some, _ in answers for trip in some]
+    tickets = [seconds / tickets for seconds, tickets in trips for _ in range(tickets)]
     calls = sum(made for _, made in answers)
-    p50, p99 = statistics.median(prices), prices[int(len(prices) * 0.99)]
     of_limit = 60 * calls / MEASURED / LARK.requests_per_minute
     return (
-        f"| {count} | {p50 * 1000:.2f} ms, {p99 * 1000:.2f} ms | {of_limit:.1%} "
-        f"| {len(prices) / MEASURED:.1f} | {cpu:.1%} |"
+        f"| {count} | {percentiles(tickets)} | {percentiles([seconds for seconds, _ in trips])} "
+        f"| {len(trips) / MEASURED:.1f} | {of_limit:.1%} | {cpu:.1%} |"
     )
+
+
+def percentiles(seconds: list[float]) -> str:
+    """p50 and p99."""
+    ordered = sorted(seconds)
+    return f"{statistics.median(ordered) * 1000:.2f} ms, {ordered[int(len(ordered) * 0.99)] * 1000:.2f} ms"
 
 
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description="Measure what a ticket costs.")
     arguments.add_argument("hosts", nargs="*", type=int, default=[8, 100], help="how many (default: 8 100)")
-    print("| hosts | a ticket's round trip, p50, p99 | of the limit | such round trips, /s | CPU of the database |")
-    print("|---|---|---|---|---|")
+    print(
+        "| hosts | a ticket, p50, p99 | the round trip | round trips, /s | of the limit | CPU of the database |"
+    )
+    print("|---|---|---|---|---|---|")
     for count in arguments.parse_args().hosts:
         print(measure(count), flush=True)
 

@@ -165,6 +165,15 @@ def test_the_counts_stay_true(connection: Database) -> None:
     }
 
 
+def test_calls_that_a_crash_lost_are_counted_no_more(connection: Database) -> None:
+    """Each host tells of its own again when it is back."""
+    fleet = Fleet(connection, per_minute=60)
+    fleet.enter("a", "b", ages=spread(25))
+    connection.ask("TRUNCATE larkdrop.calls")
+    assert fleet.number("a", backlog=8) == 8
+    assert dict(connection.ask("SELECT host, had FROM larkdrop.hosts")) == {"a": 8, "b": 0}
+
+
 def test_many_hosts_come_to_an_empty_database_at_once(url: str) -> None:
     """One makes the tables, the others find them."""
 

@@ -13,6 +13,8 @@ CREATE TABLE larkdrop.apps (
     scope text PRIMARY KEY,
     due float8 NOT NULL DEFAULT 0, -- when the last call was due at the even rate
     due_fresh float8 NOT NULL DEFAULT 0, -- the same of fresh drops
+    steps float8[] NOT NULL DEFAULT '{}', -- seconds between calls at the even rate: of fresh drops, of the backlog
+    tidied_at float8 NOT NULL DEFAULT 0, -- when calls were forgotten that count no more, and the steps with them
     paused_until float8 NOT NULL DEFAULT 0, -- Lark asked for a pause
     hold jsonb, -- whose code, message and hint; NULL where calls may go
     probe_at float8 NOT NULL DEFAULT 0,

@@ -6,10 +6,12 @@ CREATE FUNCTION larkdrop.moment() RETURNS float8 LANGUAGE sql VOLATILE AS $$
     SELECT extract(epoch FROM clock_timestamp())::float8
 $$;
 
--- For what may be lost in a crash; and so that nobody waits for a lock for longer than a host waits for an answer.
+-- For what may be lost in a crash; so that nobody waits for a lock for longer than a host waits for an answer; and
+-- without a new plan each time, which takes longer than what is planned.
 CREATE FUNCTION larkdrop.settings() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1500ms', true);
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '1500ms', true),
+        set_config('plan_cache_mode', 'force_generic_plan', true);
 END
 $$;
 
@@ -91,54 +93,55 @@ $$;
 
 -- How many calls a minute each host may have, by what all want and have had: those that want less than an equal part
 -- leave the rest to the others (max-min fairness). A host that is not seen any more may go on alone with an equal part,
--- which is kept for it for a minute.
+-- which is kept for it for a minute. The host p_host is here, and wants p_wants.
 CREATE FUNCTION larkdrop.parts(
-    p_scope text, p_now float8,
+    p_scope text, p_host text, p_wants integer, p_now float8,
     OUT hosts bigint, OUT per_second integer, OUT per_minute integer,
     OUT used bigint, -- calls of the last minute and the next moment
     OUT alone bigint, -- hosts that are not seen any more
     OUT kept float8, -- calls a minute that they may make besides those that are known
     OUT reserve integer, -- calls a minute for fresh drops of hosts that have had their part
-    OUT level integer, -- calls a minute that each host may have
-    OUT extra bigint -- calls of fresh drops that hosts have had besides
+    OUT level integer -- calls a minute that each host may have
 ) LANGUAGE plpgsql AS $$
-DECLARE
-    part float8;
-    rest float8;
-    sharers bigint;
-    one record;
+#variable_conflict use_column
 BEGIN
-    SELECT count(*) FILTER (WHERE takes_part), min(h.per_second) FILTER (WHERE takes_part),
-        min(h.per_minute) FILTER (WHERE takes_part), sum(h.had)
-        INTO hosts, per_second, per_minute, used
-        FROM (
-            SELECT each.*, larkdrop.counts(each, p_now) AS takes_part FROM larkdrop.hosts each WHERE each.scope = p_scope
-        ) h;
-    reserve := CASE WHEN per_minute = 1 THEN 0 ELSE greatest(1, per_minute / 200) END;
-    part := per_minute::float8 / hosts;
-    rest := per_minute - reserve;
-    sharers := hosts;
-    alone := 0;
-    kept := 0;
-    SELECT count(*) INTO extra FROM larkdrop.calls c WHERE c.scope = p_scope AND c.extra;
-    FOR one IN
-        SELECT h.had, h.had + h.wants AS needs, h.seen <= p_now - 3 * larkdrop.beat(hosts) AS is_alone
-        FROM larkdrop.hosts h WHERE h.scope = p_scope AND larkdrop.counts(h, p_now)
-        ORDER BY is_alone DESC, needs
-    LOOP
-        IF one.is_alone THEN
-            alone := alone + 1;
-            kept := kept + greatest(0, part - one.had);
-            rest := rest - greatest(part, one.had);
-        ELSIF level IS NULL AND one.needs * sharers <= rest THEN
-            rest := rest - one.needs;
-        ELSE
-            level := coalesce(level, greatest(1, ceil(rest / sharers)));
-        END IF;
-        sharers := sharers - 1;
-    END LOOP;
-    level := coalesce(level, per_minute);
+    WITH each AS (
+        SELECT h.host, h.had, h.per_second, h.per_minute, h.host = p_host OR larkdrop.counts(h, p_now) AS takes_part,
+            CASE WHEN h.host = p_host THEN p_now ELSE h.seen END AS seen,
+            h.had + CASE WHEN h.host = p_host THEN p_wants ELSE h.wants END AS needs
+        FROM larkdrop.hosts h WHERE h.scope = p_scope
+    ), app AS (
+        SELECT count(*) FILTER (WHERE takes_part) AS hosts, min(per_second) FILTER (WHERE takes_part) AS per_second,
+            min(per_minute) FILTER (WHERE takes_part) AS per_minute, sum(had) AS used
+        FROM each
+    ), limits AS (
+        SELECT *, per_minute::float8 / hosts AS part, least(per_minute - 1, greatest(1, per_minute / 200)) AS reserve
+        FROM app
+    ), gone AS (
+        SELECT count(*) AS alone, coalesce(sum(greatest(0, part - had)), 0) AS kept,
+            coalesce(sum(greatest(part, had)), 0) AS taken
+        FROM each, limits WHERE takes_part AND seen <= p_now - 3 * larkdrop.beat(hosts)
+    ), sharing AS (
+        SELECT needs, limits.per_minute - reserve - taken - coalesce(sum(needs) OVER before, 0) AS rest,
+            hosts - alone - count(*) OVER before AS sharers
+        FROM each, limits, gone WHERE takes_part AND seen > p_now - 3 * larkdrop.beat(hosts)
+        WINDOW before AS (ORDER BY needs ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+    )
+    SELECT limits.hosts, limits.per_second, limits.per_minute, limits.used, gone.alone, gone.kept, limits.reserve,
+        coalesce(
+            (SELECT greatest(1, ceil(rest / sharers)) FROM sharing WHERE needs * sharers > rest ORDER BY needs LIMIT 1),
+            limits.per_minute
+        )
+        INTO hosts, per_second, per_minute, used, alone, kept, reserve, level FROM limits, gone;
 END
+$$;
+
+-- Seconds between calls at the highest even rate that can be kept up for the length of a window. Before a call expires,
+-- its age counted from p_end, there is room for as many as there is now, and as expire before it.
+CREATE FUNCTION larkdrop.even_step(p_scope text, p_room bigint, p_end float8) RETURNS float8 LANGUAGE sql AS $$
+    SELECT max((one.at + p_end) / (p_room + one.place)) FROM (
+        SELECT at, row_number() OVER (ORDER BY at) AS place FROM larkdrop.calls WHERE scope = p_scope
+    ) AS one
 $$;
 
 -- A heartbeat, and tickets: for at most so many calls of fresh drops and of the backlog, of all that the host wants, each
@@ -173,7 +176,7 @@ DECLARE
     moves float8[] := '{}'; -- of the slots: by how much each moved on what is due
     fresh_moves float8[] := '{}';
     fresh integer := 0; -- of the slots
-    ids bigint[] := '{}';
+    ids bigint[];
     extras boolean[] := '{}';
     again float8; -- seconds until asking is worth it
     agains float8[] := '{}'; -- for fresh drops, for the backlog
@@ -189,17 +192,21 @@ BEGIN
     app.due_fresh := least(app.due_fresh, now + 1);
     app.probe_at := least(app.probe_at, now + p_probe_seconds);
     app.paused_until := least(app.paused_until, now + 3600);
-    IF EXISTS (SELECT FROM larkdrop.calls WHERE scope = p_scope AND at > now + 2) THEN
-        DELETE FROM larkdrop.calls WHERE scope = p_scope AND at > now + 2;
-        PERFORM larkdrop.count_calls(p_scope);
+    IF app.tidied_at NOT BETWEEN now - 0.25 AND now THEN
+        WITH gone AS (
+            DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute RETURNING host
+        ), ahead AS (
+            DELETE FROM larkdrop.calls WHERE scope = p_scope AND at > now + 2 RETURNING host
+        )
+        UPDATE larkdrop.hosts h SET had = h.had - one.calls
+            FROM (
+                SELECT host, count(*) AS calls FROM (SELECT * FROM gone UNION ALL SELECT * FROM ahead) AS all_of
+                GROUP BY host
+            ) AS one
+            WHERE h.scope = p_scope AND h.host = one.host;
+        app.steps := '{}';
+        app.tidied_at := now;
     END IF;
-    WITH gone AS (
-        DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute RETURNING host
-    )
-    UPDATE larkdrop.hosts h SET had = h.had - one.calls
-        FROM (SELECT host, count(*) AS calls FROM gone GROUP BY host) AS one
-        WHERE h.scope = p_scope AND h.host = one.host;
-    count := 0;
     IF cardinality(p_returned) > 0 THEN
         WITH gone AS (
             DELETE FROM larkdrop.calls WHERE id = ANY(p_returned) AND scope = p_scope AND host = p_host
@@ -207,21 +214,30 @@ BEGIN
         )
         SELECT count(*), app.due - coalesce(sum(moved), 0), app.due_fresh - coalesce(sum(moved_fresh), 0)
             INTO count, app.due, app.due_fresh FROM gone;
+        UPDATE larkdrop.hosts SET had = had - count WHERE scope = p_scope AND host = p_host;
     END IF;
     IF cardinality(p_late) > 0 THEN
         UPDATE larkdrop.calls SET at = at + late_by FROM unnest(p_late, p_late_by) AS late(late_id, late_by)
             WHERE id = late_id AND scope = p_scope AND host = p_host;
     END IF;
-    SELECT seen INTO seen_before FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host;
-    UPDATE larkdrop.hosts
-        SET seen = now, had = had - count, wants = p_wants, waiting = p_waiting, held = p_held
-        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped RETURNING had INTO mine;
+    SELECT seen, had INTO seen_before, mine FROM larkdrop.hosts
+        WHERE scope = p_scope AND host = p_host AND instance = p_instance AND NOT stopped;
     IF NOT FOUND THEN
         RETURN jsonb_build_object('replaced', EXISTS (
             SELECT FROM larkdrop.hosts WHERE scope = p_scope AND host = p_host AND NOT stopped
         ));
     END IF;
-    SELECT * INTO parts FROM larkdrop.parts(p_scope, now);
+    SELECT p.*, (SELECT count(*) FROM larkdrop.calls WHERE scope = p_scope AND calls.extra) AS extra, (
+        SELECT coalesce(array_agg(at ORDER BY at), '{}') FROM (
+            SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT p.per_second
+        ) AS last
+    ) AS recent INTO parts FROM larkdrop.parts(p_scope, p_host, p_wants, now) AS p;
+    recent := parts.recent;
+    IF cardinality(recent) = 0 AND parts.used > 0 THEN
+        PERFORM larkdrop.count_calls(p_scope); -- the calls were lost in a crash
+        mine := 0;
+        parts.used := 0;
+    END IF;
 
     app.paused_until := greatest(app.paused_until, now + p_pause);
     IF p_opened THEN
@@ -254,12 +270,6 @@ BEGIN
         p_backlog := 0;
     END IF;
 
-    SELECT coalesce(array_agg(at ORDER BY at), '{}') INTO recent FROM (
-        SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at DESC LIMIT parts.per_second
-    ) AS last;
-    IF cardinality(recent) = 0 AND parts.used > 0 THEN
-        PERFORM larkdrop.count_calls(p_scope); -- the calls were lost in a crash
-    END IF;
     FOREACH is_fresh IN ARRAY '{true,false}'::boolean[] LOOP
         wanted := CASE WHEN is_fresh THEN p_fresh ELSE p_backlog END;
         due := CASE WHEN is_fresh THEN app.due_fresh ELSE app.due END;
@@ -268,7 +278,7 @@ BEGIN
         in_minute := greatest(1, parts.per_minute - ceil(parts.kept)
             - CASE WHEN is_fresh THEN 0 ELSE parts.reserve END);
         horizon := CASE WHEN is_fresh THEN 0.5 ELSE 0.25 END;
-        step := NULL;
+        step := 0;
         again := held;
         WHILE wanted > 0 LOOP
             -- All hosts together may have so many more for fresh drops that each keeps four fifths of its part.
@@ -290,13 +300,9 @@ BEGIN
                     SELECT at FROM larkdrop.calls WHERE scope = p_scope ORDER BY at OFFSET parts.used - in_minute LIMIT 1
                 ));
             ELSIF parts.used >= in_minute * 0.5 THEN
-                -- The highest even rate that can be kept up for the length of the window.
-                step := coalesce(step, (
-                    SELECT max((one.at + minute - now) / (in_minute - parts.used + one.place))
-                    FROM (
-                        SELECT at, row_number() OVER (ORDER BY at) AS place FROM larkdrop.calls WHERE scope = p_scope
-                    ) AS one
-                ));
+                step := coalesce(app.steps[2 - is_fresh::integer],
+                    larkdrop.even_step(p_scope, in_minute - parts.used, minute - now));
+                app.steps[2 - is_fresh::integer] := step;
                 slot := greatest(slot, due + step);
             END IF;
             IF slot > now + horizon THEN
@@ -304,11 +310,11 @@ BEGIN
                 EXIT;
             END IF;
             -- A fresh drop takes a turn of the backlog, too.
-            due_next := greatest(due + coalesce(step, 0), slot - catch_up);
+            due_next := greatest(due + step, slot - catch_up);
             fresh_moves := fresh_moves || CASE WHEN is_fresh THEN due_next - due ELSE 0 END;
             IF is_fresh THEN
                 app.due_fresh := due_next;
-                due_next := greatest(app.due + coalesce(step, 0), slot - catch_up);
+                due_next := greatest(app.due + step, slot - catch_up);
             END IF;
             extras := extras || (mine >= parts.level);
             moves := moves || due_next - app.due;
@@ -336,16 +342,19 @@ BEGIN
         app.probe_at := now + p_probe_seconds;
         app.prober := p_host;
     END IF;
-    UPDATE larkdrop.apps SET due = app.due, due_fresh = app.due_fresh, paused_until = app.paused_until,
-        hold = app.hold, probe_at = app.probe_at, prober = app.prober WHERE scope = p_scope;
-    IF cardinality(slots) > 0 THEN
-        WITH made AS (
-            INSERT INTO larkdrop.calls (scope, host, at, moved, moved_fresh, extra)
-                SELECT p_scope, p_host, one.* FROM unnest(slots, moves, fresh_moves, extras) AS one
-            RETURNING id
-        ) SELECT array_agg(id ORDER BY id) INTO ids FROM made;
-        UPDATE larkdrop.hosts SET had = mine WHERE scope = p_scope AND host = p_host;
-    END IF;
+    WITH paced AS (
+        UPDATE larkdrop.apps SET due = app.due, due_fresh = app.due_fresh, steps = app.steps, tidied_at = app.tidied_at,
+            paused_until = app.paused_until, hold = app.hold, probe_at = app.probe_at, prober = app.prober
+            WHERE scope = p_scope
+    ), seen AS (
+        UPDATE larkdrop.hosts SET seen = now, had = mine, wants = p_wants, waiting = p_waiting, held = p_held
+            WHERE scope = p_scope AND host = p_host
+    ), made AS (
+        INSERT INTO larkdrop.calls (scope, host, at, moved, moved_fresh, extra)
+            SELECT p_scope, p_host, one.* FROM unnest(slots, moves, fresh_moves, extras) AS one
+        RETURNING id
+    )
+    SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO ids FROM made;
     count := cardinality(recent);
     WHILE count > 0 AND recent[count] > now - 1 LOOP
         count := count - 1;
