@@ -241,8 +241,12 @@ def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost) -> None:
     same = second.drop("same.png", picture(1))
     wait_for_sidecar(same)
     assert "The host host-0 uploaded it." in printed(second, "explain", str(same))
+    for host, path in ((first, one), (second, same)):
+        path.unlink()
+        assert "The host host-0 uploaded it." in printed(host, "explain", str(path))
     (known,) = json.loads(printed(second, "keys", "--fleet", "--json"))
     assert (known["image_key"], known["host"], known["file"]) == (key, "host-0", "one.png")
+    same.write_bytes(picture(1))
     for asked in ("ONE.*", str(same)):
         assert printed(second, "keys", "--fleet", "--key-only", asked).split() == [key]
     hosts: list[dict[str, Any]] = json.loads(printed(second, "status", "--fleet", "--json"))

@@ -101,6 +101,18 @@ def test_who_has_had_its_part_waits(connection: Database) -> None:
     assert fleet.number("greedy", fresh=1) == 1
 
 
+def test_who_waits_for_its_part_does_not_ask_all_the_time(connection: Database) -> None:
+    """Also while its calls have expired, and were not forgotten yet."""
+    fleet = Fleet(connection, per_minute=200)
+    fleet.enter("greedy", ages=spread(140))
+    fleet.enter("modest")
+    fleet.take("modest", wants=1000)
+    for _ in range(2):
+        answer = fleet.take("greedy", backlog=10)
+        assert answer["ids"] or answer["again"][1] >= 0.25
+        connection.ask("UPDATE larkdrop.calls SET at = at - 30")
+
+
 def test_what_one_does_not_want_others_have(connection: Database) -> None:
     """Alone with work, a host may have all."""
     fleet = Fleet(connection, per_minute=200)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from larkdrop.errors import NotAvailable
+from larkdrop.records.key_cache import GET_KEY, Content
 from larkdrop.records.sidecar_fields import rfc3339
 
 
@@ -91,6 +92,13 @@ class Index:
         """How many outcomes brought a key, by watched folder."""
         rows = self._rows("SELECT watch, count(*) FROM outcomes WHERE status = 'uploaded' GROUP BY watch")
         return {os.fsdecode(watch): count for watch, count in rows}
+
+    def uploaded_by(self, content: Content) -> str | None:
+        """Which other host uploaded a content; empty where it was this one, None where that is not known."""
+        with suppress(sqlite3.OperationalError):  # a larkdrop that was not restarted since its upgrade does not note it
+            for _, _, host in self._rows(GET_KEY, *content):
+                return str(host)
+        return None
 
     def file(self, path: str) -> File | None:
         """The last outcome of the image that was dropped at a path, or moved there."""

@@ -22,6 +22,7 @@ from larkdrop.lark.gate import Hold
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.lanes import Place
 from larkdrop.records.index import File, Index
+from larkdrop.records.key_cache import Content
 from larkdrop.records.sidecar_fields import Record
 from larkdrop.service.keys import FileNow, file_now
 from larkdrop.service.parts import Parts
@@ -67,7 +68,7 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
     try:
         now = file_now(path, watch)
     except NotAFile:
-        return _gone(path, known) if watch or known else not_watched(path, settings)
+        return _gone(path, known, _by(known, settings, index)) if watch or known else not_watched(path, settings)
     except Changed:
         return Answer(path, "writing", "It is being written right now.")
     except OSError as error:
@@ -75,7 +76,7 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
     if now.record:
         return _recorded(path, now.record, known, index)
     if known and known.status == "uploaded" and now.read and known.sha256 == now.read.sha256:
-        return _uploaded_without_sidecar(path, watch, known, now)
+        return _uploaded_without_sidecar(path, watch, known, now, _by(known, settings, index))
     if watch is None or now.read is None:
         return not_watched(path, settings)
     return _to_come(Drop(path, watch), now.read, settings, live, changed=now.changed)
@@ -147,22 +148,36 @@ def _recorded(path: str, record: Record, known: File | None, index: Index) -> An
         return Answer(path, "rejected", f"It was rejected: {record.error_message}.", hint)
     same = tuple(index.same_content(known)) if known else ()
     also = f" The same content: {', '.join(same)}." if same else ""
-    by = f" The host {record.host} uploaded it." if record.host else ""
-    says = f"It was uploaded at {record.at}: {record.image_key}.{by}{also}"
+    says = f"It was uploaded at {record.at}: {record.image_key}.{_by_host(record.host)}{also}"
     return Answer(path, "uploaded", says, image_key=record.image_key, same_as=same)
 
 
-def _uploaded_without_sidecar(path: str, watch: Watch | None, known: File, now: FileNow) -> Answer:
+def _by(known: File | None, settings: Settings, index: Index) -> str:
+    """Which host uploaded a file, in words, as far as the key cache knows."""
+    watch = settings.watch_of(known.path) if known else None
+    if known is None or watch is None:
+        return ""
+    lark, fleet = settings.lark, settings.fleet
+    by = index.uploaded_by(Content(lark.base_url, lark.scope, lark.api, watch.image_type, known.sha256))
+    return _by_host(fleet.host if by == "" and fleet.url.get_secret_value() else by)
+
+
+def _by_host(host: str | None) -> str:
+    return f" The host {host} uploaded it." if host else ""
+
+
+def _uploaded_without_sidecar(path: str, watch: Watch | None, known: File, now: FileNow, by: str) -> Answer:
+    key = f"{known.image_key}.{by}"
     if watch is None:
-        says, hint = f"It was uploaded from {known.path}: {known.image_key}.", ""
+        says, hint = f"It was uploaded from {known.path}: {key}", ""
     elif now.name_taken:
-        says, hint = f"It was uploaded: {known.image_key}. Another file has its sidecar's name.", ""
+        says, hint = f"It was uploaded: {key} Another file has its sidecar's name.", ""
     else:
-        says, hint = f"It was uploaded: {known.image_key}. Its sidecar is missing.", "The next rescan writes it again."
+        says, hint = f"It was uploaded: {key} Its sidecar is missing.", "The next rescan writes it again."
     return Answer(path, "uploaded", says, hint, known.image_key)
 
 
-def _gone(path: str, known: File | None) -> Answer:
+def _gone(path: str, known: File | None, by: str) -> Answer:
     """What became of a file that is not there, as far as the key cache knows."""
     if os.path.lexists(path):
         return Answer(path, "missing", "It is not a regular file, or a link leads to it.")
@@ -172,7 +187,7 @@ def _gone(path: str, known: File | None) -> Answer:
     where = places.get(known.place, f"It was moved to {known.place}")
     if known.status == "rejected":
         return Answer(path, "missing", f"{where}; it had been rejected: {known.error}.")
-    return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.", image_key=known.image_key)
+    return Answer(path, "uploaded", f"{where}; it had been uploaded: {known.image_key}.{by}", image_key=known.image_key)
 
 
 def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, *, changed: bool) -> Answer:

@@ -157,6 +157,7 @@ DECLARE
     horizon float8; -- seconds in advance that tickets are given
     second CONSTANT float8 := 1.5; -- windows a little longer than the platform's keep late arrivals apart
     minute CONSTANT float8 := 60.1;
+    tidying CONSTANT float8 := 0.25; -- seconds after which calls are forgotten that expired, and the even rate is computed
     catch_up CONSTANT float8 := 5; -- seconds of the even rate that may be made up for
     app larkdrop.apps;
     parts record;
@@ -192,7 +193,7 @@ BEGIN
     app.due_fresh := least(app.due_fresh, now + 1);
     app.probe_at := least(app.probe_at, now + p_probe_seconds);
     app.paused_until := least(app.paused_until, now + 3600);
-    IF app.tidied_at NOT BETWEEN now - 0.25 AND now THEN
+    IF app.tidied_at NOT BETWEEN now - tidying AND now THEN
         WITH gone AS (
             DELETE FROM larkdrop.calls WHERE scope = p_scope AND at <= now - minute RETURNING host
         ), ahead AS (
@@ -284,7 +285,7 @@ BEGIN
             -- All hosts together may have so many more for fresh drops that each keeps four fifths of its part.
             IF mine >= parts.level AND NOT (is_fresh AND (probe OR parts.extra < parts.reserve + parts.level / 5)) THEN
                 -- Until the first of its calls expires that are too many; or until the others may want less.
-                again := greatest(again, least(greatest(1, 30.0 * parts.hosts / parts.per_minute), minute - now + (
+                again := greatest(again, tidying, least(greatest(1, 30.0 * parts.hosts / parts.per_minute), minute - now + (
                     SELECT at FROM larkdrop.calls WHERE scope = p_scope AND host = p_host
                     ORDER BY at OFFSET mine - parts.level LIMIT 1
                 )));
