@@ -307,7 +307,8 @@ BEGIN
                 slot := greatest(slot, due + step);
             END IF;
             IF slot > now + horizon THEN
-                again := greatest(again, slot - now - horizon / 2);
+                -- The backlog asks when its call is due, and has what became due meanwhile, too.
+                again := greatest(again, slot - now - CASE WHEN is_fresh THEN horizon / 2 ELSE 0 END);
                 EXIT;
             END IF;
             -- A fresh drop takes a turn of the backlog, too.
