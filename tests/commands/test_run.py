@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
+import pytest
+
 from larkdrop.commands.run import Meter
 from tests.asking import on_terminal, say
 from tests.helpers import Daemon, picture
@@ -39,6 +41,7 @@ def test_a_run_on_a_pipe_is_plain(make_daemon: MakeDaemon) -> None:
     assert "exclude each other" in say(daemon, "run", "--quiet", "--verbose", code=2)
 
 
+@pytest.mark.slow
 def test_the_bar_under_a_rate_limit(make_daemon: Callable[..., Daemon]) -> None:
     """It names the limit as the reason, its total does not flicker, and its rate does not jump."""
     lark = {"requests_per_minute": 40, "requests_per_second": 10}

@@ -282,7 +282,8 @@ def test_a_thousand_in_backoff_leave_the_workers_free(lark: Sandbox, make_daemon
         for n in range(1000):
             daemon.drop(f"{n}.png", picture(n))
             if n % 3 == 2:
-                wait_for_sidecar(daemon.drop(f"good-{n}.png", picture(100_000 + n)))
+                wait_until(lambda: lark.answers[5000] > n, what="the failures")  # noqa: B023
+                wait_for_sidecar(daemon.drop(f"good-{n}.png", picture(100_000 + n)))  # so it is no outage
         assert not daemon.events("lark_held")
 
 

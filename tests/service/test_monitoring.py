@@ -151,6 +151,7 @@ def test_the_page_tells_of_the_metrics_as_they_are(make_daemon: MakeDaemon, port
     assert own == {name: (row.kind, set(row.labels)) for name, row in listed().items()}
 
 
+@pytest.mark.slow
 def test_slow_clients_keep_nobody_else_from_being_answered_for_long(make_daemon: MakeDaemon, port: int) -> None:
     """A few connections at a time, and none for more than some seconds, however its bytes trickle in; uploads go on."""
     with make_daemon(metrics=listening(port)) as daemon, ExitStack() as stack:

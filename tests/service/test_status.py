@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from larkdrop.sandbox.server import Sandbox
 from tests.asking import ask, say
 from tests.helpers import Daemon, picture, wait_for_sidecar, wait_until
@@ -77,6 +79,7 @@ def test_rejected_files_wait_for_nobody(make_daemon: MakeDaemon, tmp_path: Path)
     assert (status["folders"][0]["waiting"], status["folders"][0]["rejected"]) == (0, 1)
 
 
+@pytest.mark.slow
 def test_status_says_that_more_comes_in_than_lark_takes(make_daemon: MakeDaemon) -> None:
     """A remark, with how many could not go while they were fresh."""
     with make_daemon(lark={"requests_per_minute": 10}) as daemon:
