@@ -113,7 +113,7 @@ def most_within(moments: list[float], seconds: float) -> int:
 
 def test_8_hosts_with_crowds(crowds: Callable[[int, int], Crowds]) -> None:
     """97% of the limit over three minutes, at most one call throttled, equal shares, and no drop waits behind them."""
-    played = crowds(8, 2000)
+    played = crowds(8, 10_000)
     for host in played.hosts:
         host.start(ready=False)
     wait_until(lambda: all(host.events("watching") for host in played.hosts))
