@@ -43,7 +43,12 @@ def assert_goes_on_alone(host: Daemon, *words: str) -> None:
 def test_it_is_not_running(make_host: MakeHost) -> None:
     """Nobody listens."""
     url = f"postgresql://larkdrop:{PASSWORD}@127.0.0.1:{free_port()}/larkdrop"
-    assert_goes_on_alone(make_host(fleet={"url": url}), "refused", "Check whether PostgreSQL is running")
+    assert_goes_on_alone(
+        make_host(fleet={"url": url}),
+        "the connection failed: connection to",
+        "Connection refused",
+        "Check whether PostgreSQL is",
+    )
 
 
 def test_no_such_host(make_host: MakeHost) -> None:

@@ -147,6 +147,7 @@ def away(error: psycopg.Error | Overdue) -> Away:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = next((line for line in lines if "FATAL" in line), lines[0] if lines else "connection lost")
     message = re.sub(r"^connection (failed|to server).*?(FATAL|error):\s*", "", message)
+    message = message.removeprefix("connection failed: ")
     hint = next((hint for word, hint in WORDS.items() if word in message), AGAIN)
     return Away(f"the connection failed: {message}", hint=hint)
 
