@@ -89,13 +89,34 @@ def test_a_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path, folder:
     assert not one.acquire(path, folder)
 
 
-def test_a_folder_that_can_have_no_locks(tmp_path: Path) -> None:
+def test_a_strangers_file_of_that_name_stays(tmp_path: Path, folder: int) -> None:
+    """It serves, and is not removed."""
+    locks, path = FileLocks(), str(tmp_path / "a.png")
+    (tmp_path / NAME).write_text("mine")
+    assert locks.acquire(path, folder)
+    locks.release(path)
+    assert (tmp_path / NAME).read_text() == "mine"
+
+
+def test_a_file_system_that_counts_no_links(tmp_path: Path, folder: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are locks there, too."""
+    one, other, path = FileLocks(), FileLocks(), str(tmp_path / "a.png")
+    fstat = os.fstat
+
+    def without_links(file: int) -> os.stat_result:
+        found = list(fstat(file))
+        found[3] = 0
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "fstat", without_links)
+    assert one.acquire(path, folder)
+    assert not other.acquire(path, folder)
+
+
+def test_a_folder_that_can_have_no_locks(tmp_path: Path, folder: int) -> None:
     """Nobody waits for one."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    opened = os.open(gone, os.O_RDONLY)
-    gone.rmdir()
-    assert FileLocks().acquire(str(gone / "a.png"), opened)
     (tmp_path / NAME).mkdir()
-    assert FileLocks().acquire(str(tmp_path / "a.png"), os.open(tmp_path, os.O_RDONLY))
-    os.close(opened)
+    assert FileLocks().acquire(str(tmp_path / "a.png"), folder)
+    (tmp_path / NAME).rmdir()
+    tmp_path.rmdir()
+    assert FileLocks().acquire(str(tmp_path / "a.png"), folder)

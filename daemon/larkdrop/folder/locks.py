@@ -83,24 +83,25 @@ class _LockFile:
     def lock(self, folder: int, place: int) -> bool:
         """Raises OSError where there can be no lock."""
         with self._lock:
-            while True:
+            for is_last in (False, False, True):  # some file systems count no links
                 if self._file < 0:
                     self._open(folder)
                 if not _lock(self._file, place, 1):
                     return False
-                if os.fstat(self._file).st_nlink:
-                    return True
+                if is_last or os.fstat(self._file).st_nlink:
+                    break
                 self._close()  # another process removed it after it was opened here
+            return True
 
     def unlock(self, place: int) -> None:
         with self._lock, suppress(OSError):
             _fcntl(self._file, fcntl.F_UNLCK, place, 1)
 
     def close(self) -> None:
-        """Remove the file, unless another process uses it."""
+        """Remove the file, unless another process uses it, or somebody wrote into it."""
         with self._lock:
             with suppress(OSError):
-                if self._file >= 0 and _lock(self._file, 0, 0):  # all of it
+                if os.fstat(self._file).st_size == 0 and _lock(self._file, 0, 0):  # all of it
                     os.unlink(NAME, dir_fd=self._folder)
             self._close()
 

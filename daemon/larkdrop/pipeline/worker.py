@@ -234,11 +234,10 @@ class Worker:
 
     def _find_key(self, job: Job, name: str, read: Picture) -> Next:
         """Inspect what was read; its key is known, or Lark is asked for one."""
-        lark, dedupe = self._settings.lark, self._settings.upload.dedupe
-        content = Content(lark.base_url, lark.scope, lark.api, job.watch.image_type, read.sha256)
+        content = Content.of(self._settings.lark, job.watch.image_type, read.sha256)
         try:
             inspect(read, job.watch.image_type)
-            if dedupe:
+            if self._settings.upload.dedupe:
                 known = self._cache.get(content)
                 if not known:
                     if not self._claims.claim(content, job):

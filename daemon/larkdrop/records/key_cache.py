@@ -19,6 +19,7 @@ from typing import NamedTuple, Self, TypeVar
 
 import structlog
 
+from larkdrop.config.settings import Lark
 from larkdrop.records.durable import still_named
 from larkdrop.records.sidecar_fields import Record
 
@@ -85,6 +86,11 @@ class Content(NamedTuple):
     api: str
     image_type: str
     sha256: str
+
+    @classmethod
+    def of(cls, lark: Lark, image_type: str, sha256: str) -> Content:
+        """As it is configured."""
+        return cls(lark.base_url, lark.scope, lark.api, image_type, sha256)
 
 
 @dataclass(frozen=True)

@@ -157,8 +157,7 @@ def _by(known: File | None, settings: Settings, index: Index) -> str:
     watch = settings.watch_of(known.path) if known else None
     if known is None or watch is None:
         return ""
-    lark, fleet = settings.lark, settings.fleet
-    by = index.uploaded_by(Content(lark.base_url, lark.scope, lark.api, watch.image_type, known.sha256))
+    by, fleet = index.uploaded_by(Content.of(settings.lark, watch.image_type, known.sha256)), settings.fleet
     return _by_host(fleet.host if by == "" and fleet.url.get_secret_value() else by)
 
 
