@@ -105,11 +105,11 @@ class Promise(RuleBasedStateMachine):
             pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             backoff = Backoff(self.settings.upload, queue)
-            claims = Claims(queue, Alone())
+            claims = Claims(queue, cache, Alone())
             recorder = Recorder(self.settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),
-                cache=cache, recorder=recorder, claims=claims, backoff=backoff,
+                recorder=recorder, claims=claims, backoff=backoff,
             )  # fmt: skip
             for drop in Scan(self.settings.watch[0], sweep_before=float("inf"), unreadable=lambda *_: None):
                 queue.put_backlog(drop)

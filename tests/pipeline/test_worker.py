@@ -65,13 +65,13 @@ class Line:
         pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        claims = Claims(self.queue, Alone())
+        claims = Claims(self.queue, self.cache, Alone())
         self.recorder = Recorder(
             self.settings.watch, self.cache, results, queue=self.queue, claims=claims, backoff=backoff
         )
         self.client = CountingClient(self.settings.lark)
         self.worker = Worker(
-            self.settings, queue=self.queue, settle=Settle(self.queue.put), cache=self.cache, recorder=self.recorder,
+            self.settings, queue=self.queue, settle=Settle(self.queue.put), recorder=self.recorder,
             uploader=Uploader(self.client, pace, self.queue), claims=claims, backoff=backoff,
         )  # fmt: skip
 

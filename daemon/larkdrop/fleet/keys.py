@@ -96,7 +96,7 @@ class FleetKeys(SharedKeys):
             self._break_off()
             return None
         if image_key:
-            return Known(image_key, log_id, host)
+            return Known(image_key, log_id, host, is_new_here=True)
         return None if claimed else self._elsewhere(path, name)
 
     def still_held(self, path: str) -> bool:

@@ -104,8 +104,7 @@ class _Handler(FileSystemEventHandler):
 
     def on_closed(self, event: FileSystemEvent) -> None:
         path = os.fsdecode(event.src_path)
-        # What is closed before it has a name, such as a sidecar, has one in the event only, made of its inode.
-        if belongs(self.watch, path) and os.path.lexists(path):
+        if belongs(self.watch, path):
             self.listener.finished(Drop(path, self.watch, closed=True))
 
     def _scan(self, path: str) -> None:

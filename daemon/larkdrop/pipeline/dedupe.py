@@ -9,23 +9,32 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from larkdrop.folder.picture import Stamp
 from larkdrop.pipeline.job import Job
 from larkdrop.pipeline.queue import DropQueue
-from larkdrop.records.key_cache import Content, Known
+from larkdrop.records.key_cache import Content, KeyCache, Known
 from larkdrop.records.shared_keys import Elsewhere, SharedKeys
 
 # Seconds between looks at a file on which another process works.
 LOOK_SECONDS = 0.25
 
 
+@dataclass(frozen=True)
+class Duplicate:
+    """Another job is uploading the same content."""
+
+    content: Content
+
+
 class Claims:
     """Single flight: the first job with a content uploads it, and the others wait for its key."""
 
-    def __init__(self, queue: DropQueue, shared: SharedKeys) -> None:
+    def __init__(self, queue: DropQueue, cache: KeyCache, shared: SharedKeys) -> None:
         self._queue = queue
+        self._cache = cache
         self._shared = shared
         self._lock = threading.Lock()
         self._duplicates: dict[Content, list[Job]] = {}
@@ -49,18 +58,19 @@ class Claims:
         """Be the one who records a file in a state, or moves it, among all hosts that see it."""
         return self._shared.claim_file(job.path, f"{stamp.inode} {stamp.mtime_ns} {sha256}")
 
-    def find_or_claim(self, content: Content, job: Job) -> Known | Elsewhere | None:
-        """The key that another host has got. Where there is none, a job with a ticket claims the content."""
-        return self._shared.find_or_claim(job.path, content, upload=job.ticket is not None)
+    def find_or_claim(self, content: Content, job: Job) -> Known | Duplicate | Elsewhere | None:
+        """The key of a content, from here or another host. Where there is none, be the job that uploads it.
 
-    def claim(self, content: Content, job: Job) -> bool:
-        """Be the job that uploads ``content``; False where another one does."""
+        Raises sqlite3.Error.
+        """
         with self._lock:
             if content in self._duplicates:
-                return False
+                return Duplicate(content)
+            if known := self._cache.get(content):
+                return known
             self._duplicates[content] = []
             self._claimed_by[job.path] = content
-        return True
+        return self._shared.find_or_claim(job.path, content, upload=job.ticket is not None)
 
     def release(self, job: Job) -> None:
         """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again.

@@ -25,6 +25,9 @@ class Step(IntEnum):
     AFTER_UPLOAD = 3  # once all others are done
 
 
+STEPS = frozenset(Step)
+
+
 @dataclass(eq=False)
 class Outcome:
     """What became of a file, and which steps of recording that are ``left``; none is repeated."""
@@ -32,7 +35,7 @@ class Outcome:
     record: Record
     stamp: Stamp  # the state of the file that the record is about
     content: Content | None = None  # what a key belongs to that is new here; None where the outcome brought none
-    left: set[Step] = field(default_factory=lambda: set(Step))
+    left: set[Step] = field(default_factory=lambda: set(STEPS))
     was_known: bool = False  # by a sidecar that was there already
     failed: bool = False  # the last step that was tried
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
@@ -65,13 +68,8 @@ class Job:
     fault: LarkdropError | None = None  # of the last failure; None where something on this machine failed
     pauses: Iterator[float] | None = None  # seconds, after each failure
     due: float = 0.0  # monotonic seconds, while in backoff
+    path: str = field(init=False)  # the file's, absolute
+    watch: Watch = field(init=False)  # the folder that it lies in
 
-    @property
-    def path(self) -> str:
-        """The file's absolute path."""
-        return self.drop.path
-
-    @property
-    def watch(self) -> Watch:
-        """The watched folder that the file lies in."""
-        return self.drop.watch
+    def __post_init__(self) -> None:
+        self.path, self.watch = self.drop.path, self.drop.watch

@@ -63,7 +63,7 @@ class DropQueue:
 
         What a scan found and had to settle is backlog, and changes nothing where the path waits already.
         """
-        with self._changed:
+        with self._lock:
             if drop.by_scan and (self._holds(drop.path) or drop.path in self._again):
                 return
             now = self._clock()
@@ -73,23 +73,23 @@ class DropQueue:
                 self._again[drop.path] = job
             else:
                 self._line_up(job)
-                self._changed.notify()
+                self._wake()
 
     def put_backlog(self, drop: Drop) -> bool:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
-        with self._changed:
+        with self._lock:
             while len(self._backlog) >= MOST and not self._stopped:
                 self._scan_waits = True
                 self._room.wait()
             self._scan_waits = False
             if not self._holds(drop.path) and drop.path not in self._working:
                 self._backlog.add(Job(drop, queued_at=self._clock()))
-                self._changed.notify()
+                self._wake()
             return not self._stopped
 
     def take(self) -> Job | None:
         """The next job; waits for one. None once stopped."""
-        with self._changed:
+        with self._lock:
             while not self._stopped:
                 if job := self._take():
                     return job
@@ -100,43 +100,43 @@ class DropQueue:
 
     def done(self, job: Job) -> None:
         """The job ended, whatever came of it."""
-        with self._changed:
+        with self._lock:
             if self._superseded(job):
-                self._changed.notify()
+                self._wake()
 
     def wait_for_ticket(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
-        with self._changed:
+        with self._lock:
             if not self._superseded(job):
                 self._line_up(job, needs_call=True)
-            self._changed.notify()
+            self._wake()
 
     def look_again(self, job: Job) -> None:
         """The job is to be looked at again at once: it may need no call."""
-        with self._changed:
+        with self._lock:
             if not self._superseded(job):
                 self._ready.add(job)
-            self._changed.notify()
+            self._wake()
 
     def retry_later(self, job: Job, pause: float) -> None:
         """The job can't get on for now; hand it out again in ``pause`` seconds."""
-        with self._changed:
+        with self._lock:
             job.due = self._clock() + pause
             if not self._superseded(job):
                 if len(self._backoff) >= MOST and job.outcome is None:
                     self._overflowed = True
                 else:
                     self._backoff.add(job)
-            self._changed.notify()
+            self._wake()
 
     def overflow(self) -> None:
         """A file had no room, here or on its way here: a rescan has to find it again."""
-        with self._changed:
+        with self._lock:
             self._overflowed = True
 
     def take_overflow(self) -> bool:
         """Whether files had no room, and there is room by now; says so once."""
-        with self._changed:
+        with self._lock:
             is_due = self._overflowed and max(len(self._backlog), len(self._backoff)) < MOST // 2
             self._overflowed = self._overflowed and not is_due
             return is_due
@@ -149,18 +149,18 @@ class DropQueue:
     @property
     def late(self) -> int:
         """How many drops of the last minute could not go while they were fresh."""
-        with self._changed:
+        with self._lock:
             return self._late.within(self._clock())
 
     def counts(self) -> Counts:
         """How many paths are where."""
-        with self._changed:
+        with self._lock:
             fresh = len(self._ready) + len(self._fresh) + len(self._calls)
             return Counts(fresh, len(self._backlog), len(self._backoff), len(self._working))
 
     def needs_calls(self) -> tuple[int, int, int]:
         """How many calls may be needed for fresh drops and for the backlog; and how many paths wait in all."""
-        with self._changed:
+        with self._lock:
             fresh = len(self._fresh) + len(self._calls)
             return fresh, len(self._backlog), sum(len(lane) for lane in self._lanes)
 
@@ -169,13 +169,13 @@ class DropQueue:
 
         A file that a scan and an event found at the same time may be in both for a moment, and counts once.
         """
-        with self._changed:
+        with self._lock:
             here = sum(len(lane) for lane in self._lanes) + len(self._working)
             return here + len(settling().difference(self._working, *(lane.paths() for lane in self._lanes)))
 
     def by_folder(self) -> dict[Path, FolderCounts]:
         """How many paths of each folder are where, and how long the oldest has waited; of folders that have some."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             fresh = tuple(chain(self._ready, self._fresh, self._calls))
             lanes = (fresh, tuple(self._backlog), tuple(self._backoff), tuple(self._working.values()))
@@ -191,17 +191,17 @@ class DropQueue:
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""
-        with self._changed:
+        with self._lock:
             return (*chain(*self._lanes), *self._working.values())
 
     def in_backoff(self) -> list[str]:
         """The paths that wait for their next try."""
-        with self._changed:
+        with self._lock:
             return [job.path for job in self._backoff]
 
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
-        with self._changed:
+        with self._lock:
             if job := self._working.get(path):
                 return Place(job, "working", 0)
             if job := self._backoff.get(path):
@@ -211,33 +211,38 @@ class DropQueue:
 
     def activity(self) -> tuple[bool, int]:
         """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
-        with self._changed:
+        with self._lock:
             pause = 0.0 if self._ready or self._fresh else self._pause()
             return self._idle > 0 and pause is not None and pause <= SOON, self._handed_out
 
     def longest_in_hand(self) -> float:
         """For how many seconds a worker has had its job; the longest of all, 0 where none has one."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             return max((now - job.taken_at for job in self._working.values() if job.taken_at < now), default=0.0)
 
     def wake(self) -> None:
         """Something outside changed: look again whether anything may go."""
-        with self._changed:
-            self._changed.notify()
+        with self._lock:
+            self._wake()
 
     def retry_now(self) -> None:
         """A person says that it is fixed: what failed for now needs to wait no longer."""
-        with self._changed:
+        with self._lock:
             self._backoff.end_pauses(self._clock())
-            self._changed.notify()
+            self._wake()
 
     def stop(self) -> None:
         """Hand out nothing more."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
             self._changed.notify_all()
             self._room.notify_all()
+
+    def _wake(self) -> None:
+        """Have one more worker look whether anything may go."""
+        if self._idle:
+            self._changed.notify()
 
     def _take(self) -> Job | None:
         if job := self._next():
@@ -245,7 +250,7 @@ class DropQueue:
             job.taken_at = self._clock()
             self._handed_out += 1
             if any(self._lanes):
-                self._changed.notify()  # another worker looks whether more may go
+                self._wake()  # another worker looks whether more may go
         return job
 
     def _next(self) -> Job | None:
@@ -328,7 +333,8 @@ class DropQueue:
     def _forget(self, path: str) -> Outcome | None:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
         jobs = [lane.pop(path) for lane in self._lanes if path in lane]
-        self._tell_of_room()
+        if jobs:
+            self._tell_of_room()
         return next((job.outcome for job in jobs if job.outcome), None)
 
     def _superseded(self, job: Job) -> bool:

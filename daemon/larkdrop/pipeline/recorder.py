@@ -263,9 +263,11 @@ class Recorder:
         """Where the set-up says so. Raises the last OSError or sqlite3.Error where some could not be."""
         failed: OSError | sqlite3.Error | None = None
         for job, outcome in due:
+            if job.watch.after_upload == "keep" or outcome.record.status != "uploaded" or outcome.outdated:
+                outcome.left.discard(Step.AFTER_UPLOAD)
+                continue
             try:
-                if job.watch.after_upload != "keep" and outcome.record.status == "uploaded" and not outcome.outdated:
-                    self._clear(job, outcome)
+                self._clear(job, outcome)
             except (NotAFile, FileNotFoundError):
                 self._log.debug("gone", path=job.path)
             except Changed:

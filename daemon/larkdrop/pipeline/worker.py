@@ -23,7 +23,7 @@ from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
 from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
 from larkdrop.lark import accepted_images
 from larkdrop.pipeline.backoff import Backoff
-from larkdrop.pipeline.dedupe import Claims
+from larkdrop.pipeline.dedupe import Claims, Duplicate
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.pipeline.log_once import LogOnce
@@ -31,7 +31,7 @@ from larkdrop.pipeline.memory import Memory
 from larkdrop.pipeline.queue import DropQueue
 from larkdrop.pipeline.recorder import Recorder
 from larkdrop.pipeline.uploader import Uploader
-from larkdrop.records.key_cache import Content, KeyCache, Known
+from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.shared_keys import Elsewhere
 from larkdrop.records.sidecar_fields import Record, now
 
@@ -71,13 +71,6 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class Duplicate:
-    """Another job is uploading the same content."""
-
-    content: Content
-
-
-@dataclass(frozen=True)
 class Failed:
     """It is tried again later: Lark failed, or something on this machine where ``fault`` is None."""
 
@@ -97,7 +90,6 @@ class Worker:
         queue: DropQueue,
         settle: Settle,
         uploader: Uploader,
-        cache: KeyCache,
         recorder: Recorder,
         claims: Claims,
         backoff: Backoff,
@@ -106,7 +98,6 @@ class Worker:
         self._queue = queue
         self._settle = settle
         self._uploader = uploader
-        self._cache = cache
         self._recorder = recorder
         self._backoff = backoff
         self._claims = claims
@@ -238,18 +229,11 @@ class Worker:
         try:
             inspect(read, job.watch.image_type)
             if self._settings.upload.dedupe:
-                known = self._cache.get(content)
-                if not known:
-                    if not self._claims.claim(content, job):
-                        return Duplicate(content)
-                    known = self._cache.get(content)  # it may have been recorded meanwhile
-                if known:
-                    return self._reused(job, name, read, known)
                 match self._claims.find_or_claim(content, job):
                     case Known() as known:
-                        return self._reused(job, name, read, known, content)
-                    case Elsewhere() as elsewhere:
-                        return elsewhere
+                        return self._reused(job, name, read, content, known)
+                    case Duplicate() | Elsewhere() as in_flight:
+                        return in_flight
             if job.ticket is None:
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
@@ -265,18 +249,12 @@ class Worker:
             job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id, host=self._claims.host
         )
 
-    def _reused(self, job: Job, name: str, read: Picture, known: Known, content: Content | None = None) -> Found:
-        """The outcome with a key that is known; ``content`` where only another host has had it so far."""
+    def _reused(self, job: Job, name: str, read: Picture, content: Content, known: Known) -> Found:
+        """The outcome with a key that is known."""
         return self._found(
-            job,
-            name,
-            read,
-            content,
-            image_key=known.image_key,
-            log_id=known.log_id,
-            host=known.uploaded_by or self._claims.host,
-            reused=True,
-        )
+            job, name, read, content if known.is_new_here else None, image_key=known.image_key, log_id=known.log_id,
+            host=known.uploaded_by or self._claims.host, reused=True,
+        )  # fmt: skip
 
     def _found(
         self, job: Job, name: str, read: Picture, content: Content | None = None, *, reused: bool = False, **fields: Any

@@ -100,6 +100,7 @@ class Known:
     image_key: str
     log_id: str
     uploaded_by: str = ""  # which host, where it was another one
+    is_new_here: bool = False  # only other hosts have it in their key caches so far
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ class KeyCache:
     @property
     def in_place(self) -> bool:
         """Whether the file that was opened still has its name: what is written to a removed one is lost."""
-        with self._reads.lock:
-            return self._file is None or still_named(self.path, self._file)
+        file = self._file
+        return file is None or still_named(self.path, file)
 
     def get(self, content: Content) -> Known | None:
         """The key of a content, or None. Raises sqlite3.Error."""

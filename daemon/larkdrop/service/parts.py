@@ -84,12 +84,11 @@ def build(settings: Settings) -> Parts:
     intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    claims = Claims(queue, sharing.keys if sharing else Alone())
+    claims = Claims(queue, cache, sharing.keys if sharing else Alone())
     recorder = Recorder(settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
     worker = Worker(
-        settings, queue=queue, settle=settle, uploader=uploader, cache=cache, recorder=recorder, claims=claims,
-        backoff=backoff,
-    )  # fmt: skip
+        settings, queue=queue, settle=settle, uploader=uploader, recorder=recorder, claims=claims, backoff=backoff
+    )
     return Parts(
         time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
         recorder, worker, member,
