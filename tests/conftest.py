@@ -12,6 +12,11 @@ from larkdrop.sandbox.server import Sandbox
 from tests.helpers import Daemon, lacking, picture
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """With ``-n auto``, three workers on two cores: for a third of their time, tests wait."""
+    return (os.cpu_count() or 2) * 3 // 2
+
+
 @pytest.fixture
 def lark() -> Iterator[Sandbox]:
     """A local Lark over real HTTP, in the edition that takes every format."""
