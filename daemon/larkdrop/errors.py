@@ -28,7 +28,7 @@ class LarkdropError(Exception):
         return self
 
     def fields(self) -> dict[str, object]:
-        """As the fields of a log line, which leaves out what is empty."""
+        """As JSON, and as the fields of a log line, which leaves out what is empty."""
         return {"reason": self.message, "code": self.code, "hint": self.hint, "log_id": self.log_id}
 
     def __str__(self) -> str:

@@ -36,7 +36,7 @@ OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--window-size=1280,900",
 )  # fmt: skip
-pytestmark = pytest.mark.needs("chromium", "chromedriver")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "chromedriver")]
 
 
 @pytest.fixture(scope="module")

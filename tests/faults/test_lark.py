@@ -35,6 +35,7 @@ def all_uploaded(daemon: Daemon, paths: Iterable[Path], lark: Sandbox, seconds: 
     assert not [line for line in daemon.results() if line["event"] == "rejected"]
 
 
+@pytest.mark.slow
 def test_300_pictures_under_40_percent_of_mixed_faults(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """All uploaded, none rejected."""
     unlimited(lark)
@@ -272,6 +273,7 @@ def test_fresh_drops_beside_a_backlog(lark: Sandbox, make_daemon: Callable[..., 
         assert slowest < 3
 
 
+@pytest.mark.slow
 def test_a_thousand_in_backoff_leave_the_workers_free(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """What fails waits in the queue, not in a worker."""
     unlimited(lark)
@@ -287,6 +289,7 @@ def test_a_thousand_in_backoff_leave_the_workers_free(lark: Sandbox, make_daemon
         assert not daemon.events("lark_held")
 
 
+@pytest.mark.slow
 def test_what_waits_in_backoff_holds_no_pictures(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:
     """30 pictures of nearly 10 MB that fail: what is remembered of their failures does not keep their bytes."""
     unlimited(lark)

@@ -9,6 +9,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.picture import Stamp
@@ -61,3 +63,31 @@ def test_the_next_file_due_is_known(tmp_path: Path) -> None:
     assert len(settle.paths()) == 1
     settle.stop()
     running.join()
+
+
+def test_a_file_for_which_there_is_no_room_any_more_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It changed while it was held, and another file has its place by the time that is seen: it is not forgotten."""
+    monkeypatch.setattr("larkdrop.folder.settle.MOST", 1)
+    released: list[str] = []
+    settle, watch = Settle(lambda drop: released.append(drop.path)), Watch(path=tmp_path)
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    first.write_bytes(b"")
+    second.write_bytes(b"")
+    stale = Stamp(0, 0, 0, 0)
+    works = os.lstat
+
+    def take_the_place(path: str) -> os.stat_result:
+        monkeypatch.setattr(os, "lstat", works)
+        assert settle.park(Drop(str(second), watch, stamp=Stamp.of(works(second))), 3600)
+        return works(path)
+
+    monkeypatch.setattr(os, "lstat", take_the_place)
+    assert settle.park(Drop(str(first), watch, stamp=stale), 0)
+    running = threading.Thread(target=settle.run)
+    running.start()
+    wait_until(lambda: released)
+    settle.stop()
+    running.join()
+    assert released == [str(first)]

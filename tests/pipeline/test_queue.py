@@ -245,6 +245,24 @@ def test_a_new_folder_does_not_wait_for_a_scan_that_waits(
             thread.join(10)
 
 
+def test_a_stop_ends_a_walk(queue: DropQueue, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is: what it would have found is found after the next start."""
+    (watch.path / "new").mkdir()
+    for number in range(9):
+        (watch.path / "new" / str(number)).write_bytes(b"new")
+    rescan = Rescan((watch,), queue, 3600)
+    works = queue.put
+
+    def put_and_stop(found: Drop) -> None:
+        works(found)
+        rescan.stop()
+
+    monkeypatch.setattr(queue, "put", put_and_stop)
+    rescan.request(watch, f"{watch.path}/new")
+    rescan.run_folders()
+    assert queue.counts().fresh == 1
+
+
 def test_an_outcome_to_be_recorded_outlives_a_full_queue(
     queue: DropQueue, drop: Callable[[str], Drop], watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

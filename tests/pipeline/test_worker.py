@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from larkdrop.config.settings import Settings
+from larkdrop.folder import after_upload, sidecar
 from larkdrop.folder import picture as picture_module
-from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop
 from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
@@ -31,7 +31,7 @@ from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
 from larkdrop.records.shared_keys import Alone
 from larkdrop.records.sidecar_fields import Record
-from tests.helpers import picture, sidecar_of
+from tests.helpers import picture, sidecar_of, wait_until
 
 
 class CountingClient(Client):
@@ -215,3 +215,47 @@ def test_a_picture_that_is_changed_in_disguise_while_it_is_uploaded(
     assert beside
     assert beside["image_key"] == "key-2"
     assert path.exists() is (after_upload == "keep")
+
+
+def test_a_picture_that_is_changed_in_disguise_while_its_sidecar_is_read(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was touched, so its sidecar is looked at; what is written just then is uploaded."""
+    path = line.drop("a.bmp", picture(1, "BMP"))
+    line.work_all()
+    works = sidecar.read
+
+    def rewrite_and_read(folder: int, name: str) -> Record | None:
+        monkeypatch.setattr(sidecar, "read", works)
+        path.write_bytes(picture(2, "BMP"))
+        os.utime(path, (1000, 1000))
+        line.queue.put(Drop(str(path), line.settings.watch[0], closed=True))
+        clock = line.inbox.parent / "clock"
+        wait_until(lambda: clock.write_bytes(b"") == 0 and clock.stat().st_ctime_ns > path.stat().st_ctime_ns)
+        return works(folder, name)
+
+    monkeypatch.setattr(sidecar, "read", rewrite_and_read)
+    os.utime(path, (1000, 1000))
+    line.queue.put(Drop(str(path), line.settings.watch[0], closed=True))
+    line.work_all()
+    beside = sidecar_of(path)
+    assert beside
+    assert beside["image_key"] == "key-2"
+
+
+def test_a_rejected_picture_does_not_end_a_trouble(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture can't be deleted; that is not over because nothing was to be done with another one."""
+    line = Line(tmp_path, stack, "delete", pause=3600)
+    fail_once(monkeypatch, after_upload, "delete", PermissionError(errno.EACCES, "Permission denied"))
+    line.drop("a.png", picture())
+    line.work()
+    assert line.recorder.trouble.shown
+    line.drop("no.png", b"no picture")
+    line.work()
+    assert line.recorder.outcomes["rejected"] == 1
+    assert line.recorder.trouble.shown
+    line.queue.retry_now()
+    line.work_all()
+    assert not line.recorder.trouble.shown

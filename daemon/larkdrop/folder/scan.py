@@ -27,6 +27,7 @@ class Scan:
     below: str = ""  # walk only this sub-folder, of which an event told: what is in it counts as dropped, not as found
     sweep_before: float = 0.0  # Unix seconds; temp files that a crash left before are removed
     changed: bool = True  # false passes over files that changed after they got their sidecar, for half the stats
+    stopped: Callable[[], bool] = lambda: False  # asked before each file: whether to end the walk
     seen: int = field(default=0, init=False)  # files and folders that were passed so far
 
     def __iter__(self) -> Iterator[Drop]:
@@ -42,6 +43,8 @@ class Scan:
                 # By the open folder, names are found faster than by whole paths.
                 with os.scandir(folder) as entries:
                     for entry in entries:
+                        if self.stopped():
+                            return
                         self.seen += 1
                         name = entry.name
                         if entry.is_dir(follow_symlinks=False):

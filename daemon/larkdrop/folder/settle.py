@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop
-from larkdrop.folder.picture import Stamp
-from larkdrop.folder.recognise import End, Shape
+from larkdrop.folder.picture import Picture, Stamp
+from larkdrop.folder.recognise import End
 
 # Seconds of quiet after which a picture that is cut short is given up until it changes.
 CUT_SECONDS = 60.0
@@ -25,23 +25,18 @@ CUT_SECONDS = 60.0
 MOST = 10_000
 
 
-def quiet_needed(drop: Drop, size: int, shape: Shape, settle_seconds: float) -> float:
-    """For how many seconds a file of this size and shape has to be quiet before it is believed to be finished.
+def left_to_settle(drop: Drop, read: Picture, settle_seconds: float) -> float:
+    """For how many more seconds a file has to stay as it was read before it is believed to be finished; 0 if it is.
 
     An empty file whose writer never closed it is only begun.
     """
-    if shape.end is End.CUT or (size == 0 and not drop.closed):
-        return max(CUT_SECONDS, settle_seconds)
-    return 0.0 if drop.closed and shape.end is End.WHOLE else settle_seconds
-
-
-def quiet_for(drop: Drop, stamp: Stamp) -> float:
-    """For how many seconds a file is known to have been in the state ``stamp``: as it was held, or by its own ctime.
-
-    Negative where the ctime is in the future, as a network file system's may be.
-    """
-    held = drop.quiet if drop.stamp == stamp else 0.0
-    return max(held, time.time() - stamp.ctime_ns / 1e9)
+    if read.shape.end is End.CUT or (read.stamp.size == 0 and not drop.closed):
+        needed = max(CUT_SECONDS, settle_seconds)
+    else:
+        needed = 0.0 if drop.closed and read.shape.end is End.WHOLE else settle_seconds
+    held = drop.quiet if drop.stamp == read.stamp else 0.0
+    unchanged = time.time() - read.stamp.ctime_ns / 1e9  # negative where a network file system's clock is ahead
+    return max(0.0, needed - max(0.0, held, unchanged))
 
 
 @dataclass(frozen=True)
@@ -134,8 +129,8 @@ class Settle:
                 continue  # gone, or its folder is
             if stamp == drop.stamp:
                 self._release(replace(drop, quiet=drop.quiet + time.monotonic() - held.since))
-            else:
-                self.park(replace(drop, stamp=stamp, quiet=0.0), held.seconds)
+            elif not self.park(changed := replace(drop, stamp=stamp, quiet=0.0), held.seconds):
+                self._release(changed)  # whoever finds out that it is not finished looks for room again
 
     def _next(self) -> _Held | None:
         """Wait for the next file whose time has come, and take it in hand; None once stopped."""

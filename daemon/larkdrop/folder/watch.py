@@ -135,7 +135,7 @@ class Watcher:
         self._roots = {watch: _Root(_Handler(watch, listener)) for watch in watches}
         self._observer: BaseObserver | None = None
         self._reader: watchdog_internals.InotifyReader | None = None
-        self._refused = 0  # how often the kernel would not watch a folder, as far as that was acted on
+        self._refused = 0  # how often the kernel would not watch a folder, as far as ``_watch_anew`` knows
         self._retry_at = 0.0
 
     def __enter__(self) -> Self:
@@ -222,7 +222,6 @@ class Watcher:
             self._listener.watch_limit_reached(watch)
         elif before and not root.limited:
             self._say_chosen(watch, root)
-            self._listener.request_scan(watch)
 
     def _try_to_schedule(self, watch: Watch, root: _Root) -> bool:
         """False where a limit of the kernel's is reached."""
@@ -256,11 +255,10 @@ class Watcher:
             self._reader.unreadable.clear()
         for watch, root in self._roots.items():
             if root.by_events and root.identity:
-                was_limited = root.limited
                 self._unschedule(root)
                 self._schedule(watch, root)
-                if not (was_limited or root.limited):
-                    self._listener.request_scan(watch)  # for what came meanwhile; where it is limited, it is polled
+                if not root.limited:  # else it is polled
+                    self._listener.request_scan(watch)  # for what came meanwhile
         self._refused = self._count_refused()
 
 

@@ -13,7 +13,6 @@ calls than configured, as where another host uses the app:
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 
 # Seconds to wait where the platform does not say, or says less than is a wait.
@@ -35,9 +34,9 @@ class Pause:
     def __init__(self) -> None:
         self._until = -math.inf
 
-    def throttled(self, now: float, wait: float) -> None:
+    def throttled(self, now: float, seconds: float) -> None:
         """The platform asks to wait so many seconds."""
-        self._until = max(self._until, now + wait)
+        self._until = max(self._until, now + seconds)
 
     def end(self) -> None:
         """A person wants it tried now."""
@@ -65,7 +64,7 @@ class Learning:
         """
         together = now < self._throttled_until  # one throttle that hit several calls in flight
         self._throttled_until = max(self._throttled_until, until)
-        before = list(passed)[: bisect_right(passed, at)]
+        before = [when for when in passed if when <= at]
         *counts, count = _counts([*before, at], self.length)
         proved = max((n for n, when in zip(counts, before, strict=True) if when > at - PROOF), default=0)
         if count <= proved:
@@ -74,7 +73,7 @@ class Learning:
         if not together:
             confirmed = self.limit < self.configured
             self._patience = min(2 * self._patience, LONGEST_PATIENCE) if confirmed else PATIENCE
-        self.limit = min(self.limit, max(1, count))
+        self.limit = min(self.limit, count)
         self._raise_at = max(self._throttled_until, now + self._patience)
 
     def relearn(self, now: float) -> None:

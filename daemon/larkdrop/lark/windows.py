@@ -84,9 +84,9 @@ class SlidingWindow:
         Before a call expires there is room for as many calls as there are places free now, and as expire before it.
         The call that leaves the least room sets the rate.
         """
-        free, end = max(1, self.limit - reserve) - len(self.calls), self.length - now
-        sample = islice(enumerate(self.calls), None, None, 1 + len(self.calls) // SAMPLE)
-        return max((at + end) / (free + earlier + 1) for earlier, at in sample)
+        free = max(1, self.limit - reserve) - len(self.calls)
+        sample = islice(enumerate(self.calls, 1), None, None, 1 + len(self.calls) // SAMPLE)
+        return max((at + self.length - now) / (free + number) for number, at in sample)
 
     def drop(self, at: float) -> None:
         """Forget the call that went at ``at``."""
@@ -225,7 +225,7 @@ class LocalWindows(RateWindows):
         """When the next call may go, as far as the minute is concerned."""
         minute = self._minute
         minute.expire(now)
-        reserve = 0 if fresh or minute.limit == 1 else max(1, minute.limit // RESERVED_OF_MINUTE)
+        reserve = 0 if fresh else max(1, minute.limit // RESERVED_OF_MINUTE)
         used, usable = len(minute.calls), max(1, minute.limit - reserve)
         if used == 0 or used < usable * AT_ONCE:
             return now

@@ -25,9 +25,6 @@ class Step(IntEnum):
     AFTER_UPLOAD = 3  # once all others are done
 
 
-STEPS = frozenset(Step)
-
-
 @dataclass(eq=False)
 class Outcome:
     """What became of a file, and which steps of recording that are ``left``; none is repeated."""
@@ -35,9 +32,9 @@ class Outcome:
     record: Record
     stamp: Stamp  # the state of the file that the record is about
     content: Content | None = None  # what a key belongs to that is new here; None where the outcome brought none
-    left: set[Step] = field(default_factory=lambda: set(STEPS))
+    left: set[Step] = field(default_factory=lambda: set(Step))
     was_known: bool = False  # by a sidecar that was there already
-    failed: bool = False  # the last step that was tried
+    failed: bool = False  # whether the step that was tried last failed
     outdated: bool = False  # the file is gone or was changed: there is no sidecar to write and nothing to move
     move_to: str = ""  # where the file will be moved to, once that is chosen
 
@@ -57,7 +54,9 @@ class Job:
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
     doubted: Outcome | None = None  # known, unless another host has recorded the file meanwhile
-    taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite once that is done with it
+    taken_at: float = (
+        0.0  # monotonic seconds, since a worker has it; infinite while none does: recorded, or a duplicate that waits
+    )
     locked_since: float = math.inf  # monotonic seconds, where another process works on its file
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles
@@ -73,3 +72,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.path, self.watch = self.drop.path, self.drop.watch
+
+    def leaves(self, record: Record) -> bool:
+        """Whether a picture with this outcome is moved or deleted, once that is recorded."""
+        return self.watch.after_upload != "keep" and record.status == "uploaded"

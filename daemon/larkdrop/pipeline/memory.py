@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from larkdrop.lark.accepted_images import MAX_BYTES
+
+# Bytes of large pictures; one of 10 MB takes as long as a hundred of 100 KB, so few are enough. Others don't count.
+MOST_BYTES = 4 * MAX_BYTES
+LARGE = 256 * 1024
+# Seconds that a picture waits here, in a worker's hands.
+PATIENCE = 0.2
 
 
 class Memory:
-    """Permits for ``most`` bytes."""
+    """Room for large pictures. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._free = most
+    def __init__(self) -> None:
+        self._free = MOST_BYTES
         self._changed = threading.Condition()
 
-    def acquire(self, size: int, timeout: float) -> bool:
-        """Reserve ``size`` bytes; False where they don't become free within ``timeout`` seconds."""
+    @contextmanager
+    def reserved(self, size: int) -> Iterator[bool]:
+        """Room for a file of ``size`` bytes, meanwhile; False where others have it and none becomes free soon."""
+        needed = min(size, MAX_BYTES) if size > LARGE else 0
+        if needed == 0:
+            yield True
+            return
         with self._changed:
-            free = self._changed.wait_for(lambda: self._free >= size, timeout)
-            self._free -= size if free else 0
-            return free
-
-    def release(self, size: int) -> None:
-        """Give back what was acquired."""
-        with self._changed:
-            self._free += size
-            self._changed.notify_all()
+            has_room = self._changed.wait_for(lambda: self._free >= needed, PATIENCE)
+            self._free -= needed if has_room else 0
+        try:
+            yield has_room
+        finally:
+            if has_room:
+                with self._changed:
+                    self._free += needed
+                    self._changed.notify_all()

@@ -54,7 +54,7 @@ class _Inbox:
     jobs: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
     room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(MOST_WAITING))
     busy_since: float | None = None  # monotonic seconds
-    finished: int = 0  # images moved or deleted, and folders, so far
+    progress: int = 0  # images that were to be moved or deleted, and folders, so far
 
     def make_room(self) -> bool:
         """Wait for room for one more job; False where there is none soon."""
@@ -104,6 +104,8 @@ class Recorder:
     def record(self, job: Job, outcome: Outcome) -> None:
         """Keep the outcome's key, and have it recorded; the job is then ended, or tried again."""
         job.outcome = outcome
+        if not job.leaves(outcome.record):
+            outcome.left.discard(Step.AFTER_UPLOAD)
         self._take_step(Step.KEY_CACHE, KEY_CACHE, self._cache.path, [job], self._keep)
         job.taken_at = math.inf
         self._claims.release(job)
@@ -142,7 +144,7 @@ class Recorder:
     def activity(self) -> dict[str, tuple[bool, int]]:
         """For each thread: whether it records, and a number that changes with each folder that it is finished with."""
         inboxes = {f"recorder {watch.path}": inbox for watch, inbox in self._inboxes.items()}
-        return {name: (inbox.busy_since is not None, inbox.finished) for name, inbox in inboxes.items()}
+        return {name: (inbox.busy_since is not None, inbox.progress) for name, inbox in inboxes.items()}
 
     def _is_taken(self, job: Job, outcome: Outcome) -> bool:
         """Whether another host has recorded the file meanwhile, or may be at it."""
@@ -159,7 +161,7 @@ class Recorder:
             together = list(some)
             self._take_step(Step.SIDECAR, "sidecar", folder, together, self._write_sidecars)
             self._take_step(Step.AFTER_UPLOAD, "picture", folder, together, self._move_or_delete)
-            inbox.finished += 1
+            inbox.progress += 1
 
     def _finish(self, job: Job) -> None:
         outcome = job.outcome
@@ -260,14 +262,12 @@ class Recorder:
         )  # fmt: skip
 
     def _move_or_delete(self, due: list[tuple[Job, Outcome]]) -> None:
-        """Where the set-up says so. Raises the last OSError or sqlite3.Error where some could not be."""
+        """Raises the last OSError or sqlite3.Error where some could not be."""
         failed: OSError | sqlite3.Error | None = None
         for job, outcome in due:
-            if job.watch.after_upload == "keep" or outcome.record.status != "uploaded" or outcome.outdated:
-                outcome.left.discard(Step.AFTER_UPLOAD)
-                continue
             try:
-                self._clear(job, outcome)
+                if not outcome.outdated:
+                    self._clear(job, outcome)
             except (NotAFile, FileNotFoundError):
                 self._log.debug("gone", path=job.path)
             except Changed:
@@ -276,7 +276,7 @@ class Recorder:
                 failed = error
                 continue
             finally:
-                self._inboxes[job.watch].finished += 1
+                self._inboxes[job.watch].progress += 1
             outcome.left.discard(Step.AFTER_UPLOAD)
         if failed:
             raise failed
@@ -300,7 +300,7 @@ class Recorder:
     def _choose_place(self, job: Job, outcome: Outcome) -> None:
         """Choose where an image will be moved to, so that the result log can say it. Raises OSError."""
         watch = job.watch
-        if outcome.move_to or not watch.move_to or outcome.outdated or outcome.record.status != "uploaded":
+        if outcome.move_to or not watch.move_to or outcome.outdated or not job.leaves(outcome.record):
             return
         sub_folder = os.path.relpath(os.path.dirname(job.path), watch.path)
         target = Path(os.path.realpath(watch.move_to / sub_folder))

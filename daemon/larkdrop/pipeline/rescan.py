@@ -145,7 +145,9 @@ class Rescan:
                 hint = "Let larkdrop's user list it; every rescan looks again."
                 say("cannot_list", path=folder, reason=error.strerror, hint=hint)
 
-        scan = Scan(watch, below=below, sweep_before=sweep_before, unreadable=cannot_list)
+        scan = Scan(
+            watch, below=below, sweep_before=sweep_before, unreadable=cannot_list, stopped=lambda: self._stopped
+        )
         thread = FOLDERS if below else RESCAN
         self._walks[thread] = scan
         for drop in scan:

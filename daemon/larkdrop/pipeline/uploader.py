@@ -73,7 +73,7 @@ class Uploader:
             self.durations.add(time.monotonic() - began)
 
     def sign_in(self) -> None:
-        """Try for a token, so that wrong credentials are said, and noticed when they are right, without a picture."""
+        """Fetch a token, so that wrong credentials, and their correction, are noticed without a picture."""
         ticket = self._pace.ticket_to_sign_in()
         if ticket is None:
             return

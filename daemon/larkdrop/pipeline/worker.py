@@ -20,7 +20,7 @@ from larkdrop.config.settings import Settings
 from larkdrop.errors import KeysNotKept, LarkdropError, PictureFault, SetupFault, Throttled
 from larkdrop.folder import picture, sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Picture, Stamp
-from larkdrop.folder.settle import Settle, quiet_for, quiet_needed
+from larkdrop.folder.settle import Settle, left_to_settle
 from larkdrop.lark import accepted_images
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.dedupe import Claims, Duplicate
@@ -35,12 +35,8 @@ from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.shared_keys import Elsewhere
 from larkdrop.records.sidecar_fields import Record, now
 
-# Bytes of large pictures in memory at the same time; one of 10 MB takes as long as a hundred of 100 KB, so few are
-# enough. Smaller ones don't count.
-MOST_BYTES = 4 * accepted_images.MAX_BYTES
-LARGE = 256 * 1024
-# Seconds that a large picture waits for memory in a worker's hands, and then in the queue while others have a turn.
-MEMORY_SECONDS, TURN_SECONDS = 0.2, 0.5
+# Seconds that a large picture for which there is no memory waits in the queue, while others have a turn.
+TURN_SECONDS = 0.5
 # Files remembered that can't be read.
 MOST_UNREADABLE = 10_000
 # What the machine, not the file, is short of.
@@ -101,7 +97,7 @@ class Worker:
         self._recorder = recorder
         self._backoff = backoff
         self._claims = claims
-        self._memory = Memory(MOST_BYTES)
+        self._memory = Memory()
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
         self._unreadable: OrderedDict[str, None] = OrderedDict()
@@ -183,8 +179,8 @@ class Worker:
             return Failed()
 
     def _process(self, job: Job) -> Next:
-        """Look at the file, read it, and see whether it is finished."""
-        drop, outcome = job.drop, job.outcome
+        """Look at the file, and see whether there is anything left to do."""
+        outcome = job.outcome
         with picture.parent_of(str(job.watch.path), job.path) as (folder, name):
             stamp = picture.stamp(folder, name)
             if outcome:
@@ -193,35 +189,30 @@ class Worker:
             if self._recorder.is_done_without_sidecar(job.path, stamp):
                 return Then.DONE
             proven = sidecar.look(folder, name, stamp)
-            is_finished = proven is not None and job.watch.after_upload == "keep"
-            if not is_finished and not self._claims.lock_file(job, folder):
+            if proven and not job.leaves(proven):
+                return Then.DONE
+            if not self._claims.lock_file(job, folder):
                 return Elsewhere()
             if proven:
-                if not is_finished and (elsewhere := self._claims.claim_file(job, stamp, proven.sha256)):
-                    return elsewhere
-                return Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
-            is_large = stamp.size > LARGE
-            size = min(stamp.size, accepted_images.MAX_BYTES)
-            if is_large and not self._memory.acquire(size, MEMORY_SECONDS):
-                return Then.NEEDS_MEMORY
-            try:
-                read = picture.read(folder, name, accepted_images.MAX_BYTES)
-                self._unreadable.pop(job.path, None)
-                quiet = quiet_for(drop, read.stamp)
-                needed = quiet_needed(drop, read.stamp.size, read.shape, self._settings.upload.settle_seconds)
-                if quiet < needed:
-                    return Unfinished(read.stamp, needed - max(0.0, quiet))
-                if elsewhere := self._claims.claim_file(job, read.stamp, read.sha256):
-                    return elsewhere
-                if record := _vouched(folder, name, read):
-                    return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
-                if job.doubted and job.doubted.stamp == read.stamp:
-                    outcome, job.doubted = job.doubted, None
-                    return Found(outcome)
-                return self._find_key(job, name, read)
-            finally:
-                if is_large:
-                    self._memory.release(size)
+                elsewhere = self._claims.claim_file(job, stamp, proven.sha256)
+                return elsewhere or Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
+            with self._memory.reserved(stamp.size) as has_room:
+                return self._read(job, folder, name) if has_room else Then.NEEDS_MEMORY
+
+    def _read(self, job: Job, folder: int, name: str) -> Next:
+        """Read the file once, and see whether it is finished, and whether its content has an outcome already."""
+        read = picture.read(folder, name, accepted_images.MAX_BYTES)
+        self._unreadable.pop(job.path, None)
+        if left := left_to_settle(job.drop, read, self._settings.upload.settle_seconds):
+            return Unfinished(read.stamp, left)
+        if elsewhere := self._claims.claim_file(job, read.stamp, read.sha256):
+            return elsewhere
+        if record := _vouched(folder, name, read):
+            return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
+        if job.doubted and job.doubted.stamp == read.stamp:
+            outcome, job.doubted = job.doubted, None
+            return Found(outcome)
+        return self._find_key(job, name, read)
 
     def _find_key(self, job: Job, name: str, read: Picture) -> Next:
         """Inspect what was read; its key is known, or Lark is asked for one."""
@@ -284,12 +275,14 @@ class Worker:
         say("cannot_read", path=path, reason=error.strerror, hint=hint)
         self._unreadable[path] = None
         if len(self._unreadable) > MOST_UNREADABLE:
-            with suppress(KeyError):
-                self._unreadable.popitem(last=False)
+            self._unreadable.popitem(last=False)
 
 
 def _vouched(folder: int, name: str, read: Picture) -> Record | None:
-    """The record in the sidecar, if it is about the very content that was read; the sidecar's proof is then renewed."""
+    """The record in the sidecar, if it is about the very content that was read; the sidecar's proof is then renewed.
+
+    Raises Changed where the file was changed since.
+    """
     try:
         record = sidecar.read(folder, name)
     except sidecar.Foreign:
@@ -302,4 +295,6 @@ def _vouched(folder: int, name: str, read: Picture) -> Record | None:
         else:
             record = replace(record, mtime_ns=read.stamp.mtime_ns)
             sidecar.write(folder, name, record)
+        if not sidecar.check_written(folder, name, read.stamp):
+            raise Changed(name)
     return record

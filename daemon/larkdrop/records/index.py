@@ -27,7 +27,6 @@ class File:
     image_key: str
     sha256: str
     size: int  # bytes
-    reused: bool
     error: str | None  # why it was rejected
     place: str | None  # where the image was moved to; empty where it was deleted; None where it was kept
 
@@ -147,11 +146,11 @@ class Index:
         return int(next(self._rows("SELECT coalesce(sum(made), 0) FROM uploads WHERE day >= ?", day), (0,))[0])
 
     def _files(self, where: str, *values: object) -> Iterator[File]:
-        columns = "path, watch, status, at, image_key, sha256, size, reused, error, place"
+        columns = "path, watch, status, at, image_key, sha256, size, error, place"
         sql = f"SELECT {columns} FROM outcomes {where}"  # noqa: S608
-        for path, watch, status, at, image_key, sha256, size, reused, error, place in self._rows(sql, *values):
+        for path, watch, status, at, image_key, sha256, size, error, place in self._rows(sql, *values):
             yield File(
-                os.fsdecode(path), os.fsdecode(watch), status, at, image_key, sha256, size, bool(reused), error,
+                os.fsdecode(path), os.fsdecode(watch), status, at, image_key, sha256, size, error,
                 None if place is None else os.fsdecode(place),
             )  # fmt: skip
 

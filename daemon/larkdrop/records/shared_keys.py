@@ -26,7 +26,7 @@ class SharedKeys(Protocol):
     def lock_file(self, path: str, folder: int, refused_for: float) -> bool:
         """Be the only one who looks at a file in the open ``folder``, until released; False where another host is.
 
-        That was so for ``refused_for`` seconds: a host that does not end is not waited for without an end.
+        It has been refused for ``refused_for`` seconds: a host that does not end is not waited for forever.
         """
 
     def claim_file(self, path: str, state: str) -> Elsewhere | None:

@@ -119,7 +119,7 @@ def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:
 
 
 def _clock(ahead: float) -> Finding:
-    """``ahead`` is in seconds, of Lark's clock."""
+    """``ahead``: seconds by which this machine's clock is ahead of Lark's."""
     hint = "" if abs(ahead) < CLOCK_OFF else "Set this machine's clock; let it follow a time server."
     says = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Lark's"
     return Finding("clock", ok=not hint, says=says, hint=hint)

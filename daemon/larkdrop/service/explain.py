@@ -17,7 +17,7 @@ from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, belongs, ignored_by
 from larkdrop.folder.picture import Changed, NotAFile, Picture
 from larkdrop.folder.scan import Scan
-from larkdrop.folder.settle import quiet_for, quiet_needed
+from larkdrop.folder.settle import left_to_settle
 from larkdrop.lark.gate import Hold
 from larkdrop.pipeline.inspect import inspect
 from larkdrop.pipeline.lanes import Place
@@ -196,8 +196,7 @@ def _to_come(drop: Drop, read: Picture, settings: Settings, live: Parts | None, 
         inspect(read, drop.watch.image_type)
     except PictureFault as fault:
         return Answer(path, "waiting", f"{news}As it is, it will be rejected: {fault.message}.", fault.hint)
-    needed = quiet_needed(drop, read.stamp.size, read.shape, settings.upload.settle_seconds)
-    if (left := needed - quiet_for(drop, read.stamp)) > 0:
+    if left := left_to_settle(drop, read, settings.upload.settle_seconds):
         return Answer(path, "settling", f"{news}It must stay unchanged for another {left:.0f} s.")
     if live is None:
         says = f"{news}It is ready to be uploaded, but larkdrop is not running."

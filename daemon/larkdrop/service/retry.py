@@ -1,4 +1,4 @@
-"""Try rejected files again, and what waits in backoff at once."""
+"""Try rejected files again, and at once what waits in backoff, where it is named."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from larkdrop.config.settings import Settings, Watch
-from larkdrop.errors import CallFault, LarkdropError
+from larkdrop.errors import CallFault
 from larkdrop.folder.scan import Scan
 from larkdrop.lark.gate import Hold
 from larkdrop.pipeline.lanes import FolderCounts
@@ -158,7 +158,7 @@ def _live_facts(live: Parts) -> dict[str, Any]:
     held = None
     if hold:
         since = _rfc3339(local_time(hold.since))
-        held = {**_fault(hold.reason), "since": since, "person": needs_person(hold)}
+        held = {**hold.reason.fields(), "since": since, "person": needs_person(hold)}
     troubles = [f"write {trouble}" for trouble in live.recorder.trouble.shown]
     troubles += [f"list {path}" for path in live.rescan.unreadable]
     troubles += [f"read {path}" for path in live.worker.unreadable]
@@ -169,7 +169,7 @@ def _live_facts(live: Parts) -> dict[str, Any]:
         "held": held,
         "unanswered": _unanswered(live),
         "troubles": troubles,
-        "last_error": {"at": last_fault[0], **_fault(last_fault[1])} if last_fault else None,
+        "last_error": {"at": last_fault[0], **last_fault[1].fields()} if last_fault else None,
         "late": live.queue.late,
         "fleet": _fleet(live),
     }
@@ -203,10 +203,6 @@ def _silence(unanswered: dict[str, Any]) -> str:
     reason = f": {unanswered['reason']}" if unanswered["reason"] else ""
     since = datetime.fromisoformat(unanswered["since"])
     return f"{unanswered['url']} has not answered{way} since {since:%Y-%m-%d %H:%M:%S}{reason}"
-
-
-def _fault(fault: LarkdropError) -> dict[str, Any]:
-    return {"reason": fault.message, "code": fault.code, "hint": fault.hint, "log_id": fault.log_id}
 
 
 def _rfc3339(moment: datetime) -> str:
