@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from larkdrop.config.settings import Watch
+
 # File systems whose content changes on other machines, or in programs that the kernel can't see.
 REMOTE = frozenset(
     {
@@ -36,3 +38,8 @@ def file_system(path: str) -> str:
 def reports_changes(kind: str) -> bool:
     """Whether inotify sees every change on a file system of this type."""
     return kind not in REMOTE and not kind.startswith("fuse")
+
+
+def by_events(watch: Watch, kind: str) -> bool:
+    """Whether a folder on a file system of this type is watched by inotify; else it is scanned again and again."""
+    return watch.observer == "inotify" or (watch.observer == "auto" and reports_changes(kind))

@@ -230,19 +230,19 @@ def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
     return temp, os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
 
 
-def check_written(folder: int, name: str, image: Stamp) -> bool:
-    """Whether the image ``name``, unless it is gone, is still in the state that its sidecar, just written, is about.
+def unprove_if_changed(folder: int, name: str, image: Stamp) -> bool:
+    """Whether the image ``name`` has changed, even with its mtime kept, since the state that its new sidecar is about.
 
-    Where it was changed meanwhile, even with the same mtime, the two stats prove nothing from now on.
+    Then the two stats prove nothing from now on. Where it is gone, it has not changed.
     """
     try:
         if stamp(folder, name) == image:
-            return True
+            return False
     except NotAFile:
-        return True
+        return False
     with suppress(FileNotFoundError):
         os.utime(name_for(name), ns=(0, 0), dir_fd=folder, follow_symlinks=False)
-    return False
+    return True
 
 
 def confirm(folder: int, name: str, record: Record) -> None:

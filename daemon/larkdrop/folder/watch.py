@@ -26,7 +26,7 @@ from watchdog.version import VERSION_STRING
 
 from larkdrop.config.settings import Watch
 from larkdrop.folder.drop import Drop, belongs, in_ignored
-from larkdrop.folder.mounts import file_system, reports_changes
+from larkdrop.folder.mounts import by_events, file_system
 from larkdrop.folder.picture import Stamp
 
 try:
@@ -199,12 +199,11 @@ class Watcher:
     def _begin(self, watch: Watch, root: _Root) -> None:
         """Choose how to watch a folder, and do."""
         kind = file_system(str(watch.path))
-        reported = reports_changes(kind)
-        root.by_events = watch.observer == "inotify" or (watch.observer == "auto" and reported)
+        root.by_events = by_events(watch, kind)
         if watch.observer != "auto":
             root.reason = f'observer = "{watch.observer}"'
         else:
-            root.reason = f"{kind} {'reports every change' if reported else 'does not report what others write'}"
+            root.reason = f"{kind} {'reports every change' if root.by_events else 'does not report what others write'}"
         root.limited = False
         self._say_chosen(watch, root)
         if root.by_events and root.identity:

@@ -54,9 +54,7 @@ class Job:
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
     doubted: Outcome | None = None  # known, unless another host has recorded the file meanwhile
-    taken_at: float = (
-        0.0  # monotonic seconds, since a worker has it; infinite while none does: recorded, or a duplicate that waits
-    )
+    taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite while it is recorded or a duplicate
     locked_since: float = math.inf  # monotonic seconds, where another process works on its file
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles

@@ -238,7 +238,7 @@ class Recorder:
                 if os.fstat(folder).st_nlink == 0:  # removed meanwhile, with all that was in it
                     failed = {}
                 for name in current.keys() - failed.keys():
-                    current[name].outdated = not sidecar.check_written(folder, name, current[name].stamp)
+                    current[name].outdated = sidecar.unprove_if_changed(folder, name, current[name].stamp)
         except (NotAFile, FileNotFoundError):
             self._log.debug("gone", path=os.path.dirname(due[0][0].path))
         for job, outcome in due:

@@ -295,6 +295,6 @@ def _vouched(folder: int, name: str, read: Picture) -> Record | None:
         else:
             record = replace(record, mtime_ns=read.stamp.mtime_ns)
             sidecar.write(folder, name, record)
-        if not sidecar.check_written(folder, name, read.stamp):
+        if sidecar.unprove_if_changed(folder, name, read.stamp):
             raise Changed(name)
     return record

@@ -10,7 +10,7 @@ from typing import get_args
 
 from larkdrop.config.settings import Api, Lark, Settings, Watch
 from larkdrop.errors import ApiOffline, CallFault, LarkdropError, NotAvailable, PictureFault
-from larkdrop.folder.mounts import file_system, reports_changes
+from larkdrop.folder.mounts import by_events, file_system
 from larkdrop.lark.client import Client
 from larkdrop.records.durable import writable
 from larkdrop.service.texts import printable
@@ -54,10 +54,9 @@ def _watched_folder(watch: Watch) -> Iterator[Finding]:
     name = f"folder {printable(str(watch.path))}"
     yield _folder(name, watch.path)
     kind = file_system(str(watch.path))
-    polled = watch.observer == "polling" or (watch.observer == "auto" and not reports_changes(kind))
-    how = f"scanned every {watch.poll_seconds:g} s" if polled else "watched by inotify"
+    how = "watched by inotify" if by_events(watch, kind) else f"scanned every {watch.poll_seconds:g} s"
     yield Finding(f"{name} on {kind}", ok=True, says=how)
-    if not polled:
+    if by_events(watch, kind):
         yield from _inotify_watches(name, watch)
 
 
