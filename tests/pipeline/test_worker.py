@@ -259,3 +259,15 @@ def test_a_rejected_picture_does_not_end_a_trouble(
     line.queue.retry_now()
     line.work_all()
     assert not line.recorder.trouble.shown
+
+
+def test_a_ticket_that_is_over_before_the_call(line: Line) -> None:
+    """The call waits for another ticket; but only once, since a picture that takes long to read is late each time."""
+    line.drop("a.png", picture())
+    for made in (0, 1):
+        job = line.queue.take()
+        assert job
+        assert job.ticket
+        job.ticket.until = 0.0
+        line.worker.handle(job)
+        assert line.client.calls == made

@@ -15,8 +15,9 @@ from typing import Any
 from larkdrop.fleet.gate import PROBE_SECONDS
 from larkdrop.lark.windows import LocalWindows, RateWindows, Ticket
 
-# Seconds for which a ticket may be used: less than by what the second's window in the database is longer than Lark's.
-VALID = 0.2
+# Seconds for which a ticket may be handed out, and in which its call has to begin: less than by what the second's
+# window in the database is longer than Lark's.
+VALID, BEGIN_WITHIN = 0.2, 0.4
 # Seconds by which a call has to be late for the database to be told.
 NOTICEABLE = 0.025
 # Seconds until another look, where there is no ticket: whoever waits is woken up when one comes.
@@ -93,7 +94,10 @@ class FleetWindows(RateWindows):
             lease = None if self._is_alone else self._first(fresh=fresh)
             if lease:
                 self._leases.remove(lease)
-            return LeasedTicket(**vars(self._own.take(now, fresh=fresh)), lease=lease)
+            ticket = LeasedTicket(**vars(self._own.take(now, fresh=fresh)), lease=lease)
+            if lease:
+                ticket.until = max(lease.until, lease.at + BEGIN_WITHIN)
+            return ticket
 
     def give_back(self, ticket: Ticket) -> None:
         with self._lock:

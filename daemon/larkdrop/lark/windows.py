@@ -49,6 +49,7 @@ class Ticket:
 
     at: float  # monotonic seconds
     probe: bool = False
+    until: float = math.inf  # monotonic seconds; a call that begins later may come together with too many others
     spent: bool = False  # the call was made, and its outcome reported
     moved: float = 0.0  # seconds by which it moved on when the next call is due at the even rate
     moved_fresh: float = 0.0  # the same of fresh drops

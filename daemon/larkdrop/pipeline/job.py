@@ -53,6 +53,7 @@ class Job:
     queued_at: float = 0.0  # monotonic seconds
     ticket: Ticket | None = None
     outcome: Outcome | None = None  # known, and not yet recorded everywhere
+    was_late: bool = False  # its ticket was over before its call could begin
     doubted: Outcome | None = None  # known, unless another host has recorded the file meanwhile
     taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite while it is recorded or a duplicate
     locked_since: float = math.inf  # monotonic seconds, where another process works on its file

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class Then(Enum):
     """What comes next for a job, where there is nothing more to say about it."""
 
     DONE = auto()  # nothing is to be done with the file, as it is
-    NEEDS_CALL = auto()  # it came without a ticket for one, or the gate closed on its call
+    NEEDS_CALL = auto()  # it has no ticket for one, or not any more; or the gate closed on its call
     NEEDS_MEMORY = auto()  # which other large pictures have
 
 
@@ -226,6 +227,9 @@ class Worker:
                     case Duplicate() | Elsewhere() as in_flight:
                         return in_flight
             if job.ticket is None:
+                return Then.NEEDS_CALL
+            if time.monotonic() > job.ticket.until and not job.was_late:
+                job.was_late = True  # where the reading takes as long as that, it is late each time
                 return Then.NEEDS_CALL
             if not self._recorder.keeps_keys:
                 return Failed(KeysNotKept("keys can't be kept now, so none is asked for"))
