@@ -68,9 +68,10 @@ class Crowds:
         arrived = {made.sha256: made.at - DELAY for made in self.lark.uploads}
         return [arrived.get(sha256, time.monotonic()) - at for sha256, at in self.dropped.items()]
 
-    def shares(self) -> list[int]:
-        """How many of its pictures each host has uploaded."""
-        made = Counter(self.owner[one.sha256] for one in self.lark.uploads if one.sha256 in self.owner)
+    def shares(self, since: float) -> list[int]:
+        """How many of its pictures each host has uploaded since a moment."""
+        uploads = [one for one in self.lark.uploads if one.sha256 in self.owner and one.at >= since]
+        made = Counter(self.owner[one.sha256] for one in uploads)
         return [made[number] for number in range(len(self.hosts))]
 
     def finish(self) -> None:
@@ -121,7 +122,7 @@ def test_8_hosts_with_crowds(crowds: Callable[[int, int], Crowds]) -> None:
         host.start()
     began = played.play(180, lambda _: None)
     uploads = [made for made in played.lark.uploads if made.at <= began + 180]
-    shares, waits = played.shares(), played.waits()
+    shares, waits = played.shares(began), played.waits()
     print(f"\n{len(uploads)} calls, {played.lark.answers[THROTTLED]} throttled, shares {sorted(shares)}")
     print(
         f"{len(waits)} single drops waited {statistics.median(waits):.2f} s in the median, {max(waits):.2f} s at most"
