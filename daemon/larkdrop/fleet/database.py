@@ -116,7 +116,8 @@ class Database:
                     return cursor.fetchall() if cursor.description else []
             except (Overdue, psycopg.Error) as error:
                 self._close()
-                self._why = away(error)
+                late = Away(f"the database did not answer within {seconds:.0f} s", hint=AGAIN)
+                self._why = late if isinstance(error, Overdue) else away(error)
                 raise self._why from None
         finally:
             self._lock.release()
@@ -137,10 +138,8 @@ def place(url: str) -> str:
     return f"{parts.get('host') or 'localhost'}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def away(error: psycopg.Error | Overdue) -> Away:
+def away(error: psycopg.Error) -> Away:
     """What PostgreSQL said, in a sentence, and what to do."""
-    if isinstance(error, Overdue):
-        return Away(f"the database did not answer within {CALL_SECONDS:.0f} s", hint=AGAIN)
     if error.sqlstate:
         message = (error.diag.message_primary or str(error)).strip()
         return Away(f"PostgreSQL says: {message}", hint=HINTS.get(error.sqlstate, AGAIN))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -36,12 +36,12 @@ class FleetGate:
     def __init__(self, pace: Pace, host: str) -> None:
         self._pace = pace
         self._host = host
-        self._shared: Hold | None = None  # this host's, while it is the fleet's
-        self._told: Reason | None = None  # by this host, of the fleet's
-        self._own: Reason | None = None  # of this host alone
+        self._shared: Hold | None = None  # this host's, while it is the fleet's, as far as was heard
+        self._told: tuple[int | None, str] | None = None  # code and hint of the fleet's, where this host told them
+        self._own: tuple[int | None, str] | None = None  # of this host alone
         self._own_until = self._probe_until = -math.inf
         self._fixed_at = -math.inf
-        self._since = 0.0  # when this host began to hold with the others
+        self._is_alone = True
         self._log = structlog.get_logger()
 
     def news(self, now: float) -> News:
@@ -51,11 +51,11 @@ class FleetGate:
         if self._shared:
             return News(opened=hold is None, fixed=fixed)
         if hold is None or not hold.person or hold.reason.code is None:
-            return News()
-        self._told = Reason(hold.reason.code, hold.reason.hint)
-        if self._told == self._own and now < self._own_until:
-            return News()
+            return News(fixed=fixed)
         reason = hold.reason
+        self._told = reason.code, reason.hint
+        if self._told == self._own and now < self._own_until:
+            return News(fixed=fixed)
         fields = {"code": reason.code, "message": reason.message, "hint": reason.hint, "host": self._host}
         return News(hold=fields, fixed=fixed)
 
@@ -74,12 +74,13 @@ class FleetGate:
 
         ``probe``: this host has a ticket to try whether calls succeed again.
         """
+        self._is_alone = False
         if hold is None:
             opens = self._shared is not None and self._shared is self._pace.hold
             if opens:
                 self._own, self._own_until = self._told, now + OWN_SECONDS
                 self._pace.open()
-                self._log.info("lark_resumed", after_seconds=round(now - self._since, 1))
+                self._log.info("lark_resumed", after_seconds=round(now - self._shared.since, 1))
             self._shared = self._told = None
             return opens
         if self._shared and self._pace.hold is None:
@@ -93,20 +94,14 @@ class FleetGate:
         reason = SetupFault(message, hint=hold["hint"], code=hold["code"])
         if self._pace.hold is None:
             self._log.error("lark_held", **reason.fields())
-        if self._shared is None:
-            self._since = now
         self._shared = self._pace.hold_with_others(reason, probe=now < self._probe_until)
         return False
 
     def alone(self, probe_seconds: float) -> None:
-        """The database is away: this host probes by itself."""
-        if self._shared:
+        """The database is away: this host probes by itself.
+
+        What it holds with the others is still theirs: they may have ended that when it is back, or it tells its end.
+        """
+        if self._shared and not self._is_alone:
             self._pace.probe_in(probe_seconds)
-        self._shared = None
-
-
-class Reason(NamedTuple):
-    """Why calls are held, as far as it tells one hold from another."""
-
-    code: int | None
-    hint: str
+        self._is_alone = True

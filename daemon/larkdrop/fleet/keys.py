@@ -61,8 +61,7 @@ class FleetKeys(SharedKeys):
         self._takes_part = False
         self._claims: dict[str, _Claims] = {}  # by path
         self._numbers = count(1)
-        self._ended: list[tuple[str, int]] = []  # claims whose keys are perhaps still to be shared
-        self._ending: list[tuple[str, int]] = []  # claims to be released
+        self._ended: list[tuple[str, int]] = []  # claims to be released, the oldest first
         self._waiting: dict[str, list[Callable[[], None]]] = {}  # for the end of another host's claim
 
     @property
@@ -178,34 +177,20 @@ class FleetKeys(SharedKeys):
         files = ([_storable(key.file) for key in keys], [key.size for key in keys])
         self._database.ask(ADD_KEYS, (scopes, *columns, *answers, self._identity.host, *files))
 
-    def take_ended(self) -> list[tuple[str, int]]:
+    @property
+    def ended(self) -> list[tuple[str, int]]:
         """Claims that are to be released once their keys are shared."""
         with self._lock:
-            ended, self._ended = self._ended, []
-            return ended
+            return list(self._ended)
 
-    def put_back(self, claims: list[tuple[str, int]]) -> None:
-        """What ``take_ended`` gave, where not all keys are shared."""
-        with self._lock:
-            self._ended += claims
-
-    def release_later(self, claims: list[tuple[str, int]]) -> None:
-        """With the next ``release_all``."""
-        with self._lock:
-            self._ending += claims
-
-    def release_all(self) -> None:
-        """Release what was to be released later. Raises Away."""
-        with self._lock:
-            claims, self._ending = self._ending, []
+    def release_ended(self, claims: list[tuple[str, int]]) -> None:
+        """Release the first of ``ended``. Raises Away; they are then still to be released."""
         if not claims:
             return
         names, numbers = zip(*claims, strict=True)
-        try:
-            self._database.ask(RELEASE, (*self._identity, list(names), list(numbers)))
-        except Away:
-            self.release_later(claims)
-            raise
+        self._database.ask(RELEASE, (*self._identity, list(names), list(numbers)))
+        with self._lock:
+            del self._ended[: len(claims)]
 
     def look(self) -> None:
         """Whose claims have ended that are waited for. Raises Away."""

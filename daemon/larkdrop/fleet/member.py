@@ -187,13 +187,10 @@ class Member:
         if now < self._told_at + TELL:
             return self._told_at + TELL
         self._told_at = now
-        ended = self._keys.take_ended()  # before the keys, which others look for then
-        all_sent = False
-        try:
-            all_sent = self._send_keys()
-        finally:
-            (self._keys.release_later if all_sent else self._keys.put_back)(ended)
-        self._keys.release_all()
+        ended = self._keys.ended  # before the keys, which others look for then
+        all_sent = self._send_keys()
+        if all_sent:
+            self._keys.release_ended(ended)
         if now >= self._cleared_at + CLEAR:
             self._outbox.clear()
             self._cleared_at = now

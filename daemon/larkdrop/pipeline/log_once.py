@@ -9,7 +9,7 @@ import structlog
 
 
 class LogOnce:
-    """Logs an event once for each ``about``. Thread-safe."""
+    """Logs an event once for each that it is ``about``. Thread-safe."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger()
@@ -19,6 +19,6 @@ class LogOnce:
     def __call__(self, about: object, level: str, event: str, **fields: Any) -> None:
         """Log an event with its fields."""
         with self._lock:
-            again = about in self._logged
-            self._logged.add(about)
+            again = (event, about) in self._logged
+            self._logged.add((event, about))
         getattr(self._log, "debug" if again else level)(event, **fields)

@@ -128,7 +128,8 @@ class Uploader:
         if isinstance(fault, MomentFault) and fault.unknown:
             self._log_once(fault.code, "error", "unknown_code", path=path, **fault.fields())
         if isinstance(fault, CallFault):
-            self._log_once(fault.code, "warning", "call_refused", path=path, **fault.fields())
+            about = fault.message if fault.code is None else fault.code
+            self._log_once(about, "warning", "call_refused", path=path, **fault.fields())
         self._queue.wake()
 
     def _waiting(self) -> dict[str, int]:
