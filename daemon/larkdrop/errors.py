@@ -57,10 +57,11 @@ class KeysNotKept(MomentFault):
 
 
 class Throttled(MomentFault):
-    """The platform asks to wait ``retry_after`` seconds."""
+    """The platform asks to wait ``retry_after`` seconds; ``of_upload`` is false where it was a call for a token."""
 
     kind = "throttled"
     retry_after: float
+    of_upload = True
 
 
 class CallFault(MomentFault):

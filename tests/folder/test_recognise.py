@@ -65,6 +65,12 @@ def test_variants_agree_with_pillow(name: str) -> None:
     assert found.end is (End.WHOLE if form in MARKED else End.LIKELY)
 
 
+def test_the_smallest_lossless_webp() -> None:
+    """Its header is shorter than those of the other kinds."""
+    found = recognise(b"RIFF\x12\0\0\0WEBPVP8L\6\0\0\0/Alo\0k")
+    assert (found.format, found.end) == ("WEBP", End.WHOLE)
+
+
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_animations(form: str) -> None:
     """Several frames are one picture, whole at the last byte only."""

@@ -71,6 +71,16 @@ def test_the_throttles_wait_is_kept(lark: Sandbox) -> None:
     with pytest.raises(Throttled) as caught:
         mine.upload(picture(1), "message")
     assert 55 <= caught.value.retry_after <= 60
+    assert caught.value.of_upload
+
+
+def test_a_throttled_call_for_a_token_is_marked(raw: tuple[int, list[bytes], list[bytes]]) -> None:
+    """It says nothing of the limit of uploads."""
+    port, _, answers = raw
+    answers.append(answer(b'{"code":99991400,"msg":""}', b"429 Too Many"))
+    with pytest.raises(Throttled) as caught:
+        Client(Lark(base_url=f"http://127.0.0.1:{port}", app_id="cli_x", app_secret="s")).sign_in()
+    assert not caught.value.of_upload
 
 
 def test_a_refused_token_is_renewed_once_for_all(lark: Sandbox) -> None:

@@ -158,6 +158,21 @@ def test_what_a_picture_waits_for_is_told() -> None:
     assert pace.limited(0) == (0, "")
 
 
+def test_a_throttled_call_for_a_token_teaches_no_limit_of_uploads() -> None:
+    """Limits are per API: only its wait counts."""
+    clock = Clock()
+    pace = make(clock)
+    pace.succeeded(ticket(pace))
+    clock.now += 20
+    token = pace.ticket_to_sign_in()
+    assert token
+    fault = throttle(5.0)
+    fault.of_upload = False
+    pace.failed(token, fault, first=False)
+    assert pace.delay(fresh=True) == 5.0
+    assert pace.rate()["minute"] == (1, 1000)
+
+
 def test_a_call_for_a_token_says_nothing_of_uploads() -> None:
     """It takes no place, and however fast it was, uploads that take longer are not taken for late."""
     clock = Clock()

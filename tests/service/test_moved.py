@@ -15,7 +15,7 @@ from larkdrop.folder import after_upload
 from larkdrop.folder.picture import Changed, Stamp
 from larkdrop.records.sidecar_fields import Record
 from tests.asking import ask, explained, key, say
-from tests.helpers import Daemon, picture
+from tests.helpers import Daemon, picture, sidecar_of
 
 MakeDaemon = Callable[..., Daemon]
 
@@ -119,6 +119,24 @@ def test_the_same_picture_moved_again_is_one_outcome(moved: tuple[Daemon, list[s
     keys = [row["image_key"] for row in ask(daemon, "keys")]
     assert set(keys) == set(known)
     assert len(keys) <= 4
+
+
+def test_the_same_picture_as_message_and_as_avatar(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """Moved to the same folder, under the same name and with the same mtime: each key stands beside a picture."""
+    done = tmp_path / "done"
+    kinds = {"message": tmp_path / "inbox", "avatar": tmp_path / "faces"}
+    for folder in kinds.values():
+        folder.mkdir(exist_ok=True)
+    moving = {"after_upload": "move", "move_to": done}
+    daemon = make_daemon(watch=[{"path": folder, "image_type": kind, **moving} for kind, folder in kinds.items()])
+    for folder in kinds.values():
+        (folder / "photo.png").write_bytes(picture(1))
+        os.utime(folder / "photo.png", (1_700_000_000, 1_700_000_000))
+        assert daemon.once().returncode == 0
+    beside = [sidecar_of(done / name) for name in ("photo.png", "photo.1.png")]
+    assert all(beside)
+    assert {one["image_type"] for one in beside if one} == set(kinds)
+    assert {one["image_key"] for one in beside if one} == {line["image_key"] for line in daemon.results()}
 
 
 def test_a_link_as_move_to(make_daemon: MakeDaemon, tmp_path: Path) -> None:

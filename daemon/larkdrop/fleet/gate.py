@@ -76,12 +76,13 @@ class FleetGate:
         """
         self._is_alone = False
         if hold is None:
-            opens = self._shared is not None and self._shared is self._pace.hold
-            if opens:
+            shared, self._shared = self._shared, None
+            opens = shared is not None and shared is self._pace.hold
+            if shared and opens:
                 self._own, self._own_until = self._told, now + OWN_SECONDS
                 self._pace.open()
-                self._log.info("lark_resumed", after_seconds=round(now - self._shared.since, 1))
-            self._shared = self._told = None
+                self._log.info("lark_resumed", after_seconds=round(now - shared.since, 1))
+            self._told = None
             return opens
         if self._shared and self._pace.hold is None:
             return False  # this host's probe has just succeeded, which is told next

@@ -77,7 +77,8 @@ class FleetWindows(RateWindows):
         return self._own.part if self._is_alone else self._part
 
     def used(self, now: float) -> tuple[int, int]:
-        return self._own.used(now) if self._is_alone else self._used
+        with self._lock:
+            return self._own.used(now) if self._is_alone else self._used
 
     def delay(self, now: float, *, fresh: bool) -> float:
         with self._lock:
@@ -119,10 +120,6 @@ class FleetWindows(RateWindows):
                 self._report.returned.append(lease.id)
                 self._report.pause = max(self._report.pause, retry_after)
         self._notify()
-
-    def is_minute_used_up(self, now: float) -> bool:
-        with self._lock:
-            return self._own.is_minute_used_up(now) if self._is_alone else self._used[1] >= self._limits[1] * 0.99
 
     # What follows is for the one who asks the database.
 

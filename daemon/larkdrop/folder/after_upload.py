@@ -131,9 +131,9 @@ def _same_content(there: int, name: str, record: Record) -> bool:
         now = stamp(there, name)
     except (sidecar.Foreign, NotAFile):
         return False
-    # A move keeps the mtime; what was changed there since is another image.
-    return written is not None and (written.sha256, written.size, written.mtime_ns) == (
-        record.sha256, now.size, now.mtime_ns,
+    # A move keeps the mtime; what was changed there since is another image. A key is for one type of image and app.
+    return written is not None and (written.sha256, written.image_key, written.size, written.mtime_ns) == (
+        record.sha256, record.image_key, now.size, now.mtime_ns,
     )  # fmt: skip
 
 

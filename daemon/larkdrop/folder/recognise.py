@@ -136,6 +136,7 @@ def _webp(content: bytes) -> Measured:
     end = _end_by_length(content, 8 + size + (size & 1))
     kind = content[12:16]
     if kind == b"VP8X":
+        content[29]  # where the header ends
         bits = int.from_bytes(content[24:30], "little")
         width, height = (bits & 0xFFFFFF) + 1, (bits >> 24) + 1
     elif kind == b"VP8L" and content[20] == 0x2F:
@@ -145,7 +146,6 @@ def _webp(content: bytes) -> Measured:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", content, 26))
     else:
         width = height = 0
-    content[29]  # where the shortest header ends
     return width, height, end
 
 

@@ -81,35 +81,23 @@ class _Handler(FileSystemEventHandler):
     listener: Listener
     handled: int = 0
 
-    def on_any_event(self, _event: FileSystemEvent) -> None:
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """One of ``EVENTS``."""
         self.handled += 1
-
-    def on_created(self, event: FileSystemEvent) -> None:
-        path = os.fsdecode(event.src_path)
+        path = os.fsdecode(event.dest_path or event.src_path)
         if event.is_directory:
-            self._scan(path)
-        elif belongs(self.watch, path):
+            if self.watch.recursive and not in_ignored(self.watch, path):
+                self.listener.request_scan(self.watch, path)
+        elif not belongs(self.watch, path):
+            pass
+        elif isinstance(event, FileCreatedEvent):
             try:
                 stamp = Stamp.of(os.lstat(path))
             except OSError:
                 return
             self.listener.created(Drop(path, self.watch, stamp=stamp))
-
-    def on_moved(self, event: FileSystemEvent) -> None:
-        path = os.fsdecode(event.dest_path)
-        if event.is_directory:
-            self._scan(path)
-        elif belongs(self.watch, path):
+        else:
             self.listener.finished(Drop(path, self.watch, closed=True))
-
-    def on_closed(self, event: FileSystemEvent) -> None:
-        path = os.fsdecode(event.src_path)
-        if belongs(self.watch, path):
-            self.listener.finished(Drop(path, self.watch, closed=True))
-
-    def _scan(self, path: str) -> None:
-        if self.watch.recursive and not in_ignored(self.watch, path):
-            self.listener.request_scan(self.watch, path)
 
 
 @dataclass

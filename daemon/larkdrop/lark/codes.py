@@ -44,6 +44,8 @@ _TENANT = "Ask the tenant's administrator: the tenant's {what}."
 _OFFLINE = 'Set api = "im/v1" in [lark]: the platform no longer serves image/v4 here.'
 _ADDRESS = "Check base_url in [lark]: this address does not serve {api}."
 
+PROXY_LOGIN = "Put the proxy's user and password into HTTPS_PROXY."
+
 
 @dataclass(frozen=True)
 class Row:
@@ -128,7 +130,7 @@ def fault(
         unknown.unknown = True
         return unknown
     if row.kind is Throttled:
-        return _throttled(retry_after, said, code, log_id)
+        return _throttled(retry_after, said, code, log_id, api)
     if row.kind is ApiOffline:
         return _not_served(said, api, code, log_id)
     kind = row.kind
@@ -153,7 +155,7 @@ def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: floa
     """
     said = f"the answer is no JSON of Lark's (HTTP {status})"
     if status == 429:
-        return _throttled(retry_after, said, None, log_id)
+        return _throttled(retry_after, said, None, log_id, api)
     if status == 413:
         hint = "Raise the body limit of the proxy between this machine and Lark to 11 MB."
         return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
@@ -162,7 +164,7 @@ def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: floa
     if status in {301, 302, 303, 307, 308, 405}:
         return SetupFault(said, hint=_ADDRESS.format(api=api or "tokens"), log_id=log_id)
     if status == 407:
-        return SetupFault(said, hint="Put the proxy's user and password into HTTPS_PROXY.", log_id=log_id)
+        return SetupFault(said, hint=PROXY_LOGIN, log_id=log_id)
     return MomentFault(said, log_id=log_id)
 
 
@@ -171,10 +173,10 @@ def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> Ap
     return ApiOffline(said, hint=hint, code=code, log_id=log_id)
 
 
-def _throttled(retry_after: float | None, message: str, code: int | None, log_id: str) -> Throttled:
+def _throttled(retry_after: float | None, message: str, code: int | None, log_id: str, api: Api | None) -> Throttled:
     """A throttle of ``retry_after`` seconds, None where the platform did not say."""
     fault = Throttled(message, code=code, log_id=log_id)
-    fault.retry_after = throttling.wait(retry_after)
+    fault.retry_after, fault.of_upload = throttling.wait(retry_after), api is not None
     return fault
 
 

@@ -11,6 +11,9 @@ from larkdrop.lark.gate import Gate, Hold
 from larkdrop.lark.throttling import Pause
 from larkdrop.lark.windows import RateWindows, Ticket
 
+# The part of a minute's calls past which it is called used up.
+USED_UP = 0.99
+
 
 class Pace:
     """Hands out tickets to all workers, and is told what became of each call. Nothing here waits. Thread-safe."""
@@ -91,7 +94,7 @@ class Pace:
             why = f"Lark takes {minute:,} calls a minute"
             if self._pause.left(now):
                 why = "Lark asked for a pause"
-            elif self._windows.is_minute_used_up(now):
+            elif self._windows.used(now)[1] >= USED_UP * minute:
                 why = f"{minute:,} calls a minute are used up"
             return delay + ahead * 60 / self._windows.part, why
 
@@ -121,7 +124,8 @@ class Pace:
             now = self._clock()
             if isinstance(reason, Throttled):
                 self._pause.throttled(now, reason.retry_after)
-                self._windows.throttled(ticket, now, reason.retry_after)
+                if reason.of_upload:
+                    self._windows.throttled(ticket, now, reason.retry_after)
                 self._gate.give_back(ticket)
                 return None
             return self._gate.failed(ticket, reason, now, first=first)

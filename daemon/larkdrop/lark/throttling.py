@@ -13,6 +13,7 @@ calls than configured, as where another host uses the app:
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 # Seconds to wait where the platform does not say, or says less than is a wait.
@@ -85,9 +86,4 @@ class Learning:
 
 def _counts(moments: Sequence[float], length: float) -> list[int]:
     """For each of the moments, which are in order, how many came in the ``length`` seconds before it."""
-    counts, first = [], 0
-    for place, moment in enumerate(moments):
-        while moments[first] <= moment - length:
-            first += 1
-        counts.append(place - first)
-    return counts
+    return [place - bisect_right(moments, moment - length) for place, moment in enumerate(moments)]

@@ -21,9 +21,9 @@ from requests.adapters import HTTPAdapter
 from larkdrop import __version__
 from larkdrop.config.settings import Lark
 from larkdrop.errors import LarkdropError, MomentFault, SetupFault
+from larkdrop.lark.codes import PROXY_LOGIN
 from larkdrop.lark.deadline import Deadlines, Overdue
 
-PROXY_LOGIN = "Put the proxy's user and password into HTTPS_PROXY."
 PROXIES = "Check base_url, and the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY."
 # The platform's answers have a few hundred bytes; a longer one comes from somebody else, and is cut.
 LONGEST_ANSWER = 64 * 1024
@@ -209,14 +209,8 @@ class _Line(HTTPAdapter):
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all it wraps or came from, the innermost last."""
-    seen: list[BaseException] = []
-    stack: list[object] = [error]
-    while stack:
-        cause = stack.pop()
-        if isinstance(cause, BaseException) and cause not in seen:
-            seen.append(cause)
-            yield cause
-            inner = [getattr(cause, name, None) for name in ("reason", "socket_err")]  # urllib3's, and PySocks'
-            stack += [cause.__context__, cause.__cause__, *inner, *cause.args]
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those in whose handling it was raised, the innermost last."""
+    while error is not None:
+        yield error
+        error = error.__context__

@@ -134,9 +134,6 @@ class RateWindows(Protocol):
     def throttled(self, ticket: Ticket, now: float, retry_after: float) -> None:
         """The platform refused the call for the rate limit, and does not count it."""
 
-    def is_minute_used_up(self, now: float) -> bool:
-        """Whether no call may go until one of the last minute expires."""
-
 
 class LocalWindows(RateWindows):
     """Counts the calls of this process."""
@@ -214,9 +211,6 @@ class LocalWindows(RateWindows):
         # A short wait was the second's limit, a longer one the minute's.
         window = self._second if retry_after <= 2 * self._second.length else self._minute
         window.learning.throttled(ticket.at, self._minute.calls, now, now + retry_after)
-
-    def is_minute_used_up(self, now: float) -> bool:
-        return self._minute.delay(now) > 0
 
     def _drop(self, ticket: Ticket) -> None:
         self._second.drop(ticket.at)

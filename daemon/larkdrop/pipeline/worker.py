@@ -166,7 +166,8 @@ class Worker:
             return Failed(fault)
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, sqlite3.Error) or error.errno in SHORTAGES:
-                self._log_once(getattr(error, "errno", None), "error", "machine_short", reason=str(error), path=job.path)
+                number = getattr(error, "errno", None)
+                self._log_once(number, "error", "machine_short", reason=str(error), path=job.path)
                 return Failed()
             if job.outcome:
                 return Found(job.outcome)
