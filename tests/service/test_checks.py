@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,15 @@ def test_check_names_what_is_wrong_and_the_cure(lark: Sandbox, make_daemon: Make
     found = findings(daemon)
     assert (found["reachability"]["ok"], "base_url" in found["reachability"]["hint"]) == (False, True)
     assert "sign-in" not in found
+
+
+def test_check_counts_inotify_watches_of_all_folders(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """The kernel counts them for the user, not for a folder."""
+    for name in ("one/a/b", "two/c"):
+        (tmp_path / name).mkdir(parents=True)
+    daemon = make_daemon(watch=[{"path": tmp_path / "one"}, {"path": tmp_path / "two"}])
+    (found,) = [finding for finding in ask(daemon, "check") if finding["what"] == "inotify watches"]
+    assert found["says"].startswith("5 needed, ")
 
 
 def test_check_tries_the_other_api_where_one_is_switched_off(lark: Sandbox, make_daemon: MakeDaemon) -> None:

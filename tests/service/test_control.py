@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from larkdrop.errors import NotAvailable
 from larkdrop.service import control
@@ -33,11 +34,12 @@ def test_a_question_and_its_answer(tmp_path: Path) -> None:
 
 
 def test_a_question_that_fails_ends_nothing(tmp_path: Path) -> None:
-    """The command says why; the next question is answered."""
-    with Control(tmp_path, repeat):
-        with pytest.raises(NotAvailable, match="could not answer: ValueError: no idea"):
+    """The command says why, and so does the log; the next question is answered."""
+    with Control(tmp_path, repeat), capture_logs() as logged:
+        with pytest.raises(NotAvailable, match="could not answer: ValueError"):
             control.ask(tmp_path, "impossible")
         assert control.ask(tmp_path, "status") == ["status"]
+    assert [line["reason"] for line in logged] == ["ValueError('no idea')"]
 
 
 def test_the_socket_of_another_larkdrop_stays(tmp_path: Path) -> None:

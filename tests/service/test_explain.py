@@ -211,6 +211,27 @@ def test_folders(lark: Sandbox, make_daemon: MakeDaemon, tmp_path: Path) -> None
         daemon.signal(signal.SIGTERM)
 
 
+def test_a_folder_from_which_pictures_are_moved(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    """What was rejected stays in it, and is counted once."""
+    moving = {"path": tmp_path / "inbox", "after_upload": "move", "move_to": tmp_path / "done"}
+    daemon = make_daemon(watch=[moving])
+    daemon.drop("a.png", picture())
+    daemon.drop("note.txt", b"words")
+    daemon.once()
+    folder, _ = ask(daemon, "explain", str(daemon.inbox))
+    assert folder["says"] == "It is a watched folder: 1 uploaded, 1 rejected, 0 without an outcome yet."
+
+
+def test_a_watched_folder_that_is_gone(make_daemon: MakeDaemon) -> None:
+    """It is named as such, whatever is asked of it."""
+    daemon = make_daemon()
+    with daemon:
+        daemon.inbox.rename(daemon.home / "away")
+        for command in ("explain", "retry"):
+            (answer,) = ask(daemon, command, str(daemon.inbox), code=None)
+            assert (answer["state"], answer["says"]) == ("missing", "There is no such folder.")
+
+
 def test_links_to_a_watched_folder(make_daemon: MakeDaemon, tmp_path: Path) -> None:
     """Every command takes the link for the folder, and what lies behind it for what lies in the folder."""
     (tmp_path / "real").mkdir()

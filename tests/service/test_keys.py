@@ -10,11 +10,24 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from larkdrop.fleet.facts import KeyQuery
 from larkdrop.sandbox.server import Sandbox
+from larkdrop.service.keys import fleet_query
 from tests.asking import ask, key, say
 from tests.helpers import Daemon, picture
 
 MakeDaemon = Callable[..., Daemon]
+
+
+def test_a_file_that_has_no_key_is_looked_for_in_a_fleet_by_its_name(tmp_path: Path) -> None:
+    """Also one that can't be read, such as a name that is too long."""
+    for name in ("gone.png", "x" * 300):
+        assert fleet_query(name, str(tmp_path / name), "", "", 10) == KeyQuery(name=name, limit=10)
+
+
+def test_a_key_outside_the_range_is_not_waited_for(done: Daemon) -> None:
+    """It has come already, so the command ends long before it had to."""
+    say(done, "keys", "--wait", "300", "--until", "2020-01-01", str(done.inbox / "one.png"), code=1)
 
 
 def test_keys(done: Daemon) -> None:

@@ -414,7 +414,7 @@ def test_a_move_to_that_is_not_opened(service: Service, config: Path) -> None:
     failed = guest.events(service.unit, "recording_failed")[-1]
     assert failed["place"] == "/srv/done"
     assert "ReadWritePaths=-/srv/done" in failed["hint"]
-    wait_until(lambda: "can't write: picture /srv/done" in service.status, what="STATUS to say so")
+    wait_until(lambda: "can't move or delete picture /srv/done" in service.status, what="STATUS to say so")
     service.drop_in("[Service]\nReadWritePaths=-/srv/done\n")
     service.systemctl("restart")
     wait_until(lambda: not place.exists(), what="the move")

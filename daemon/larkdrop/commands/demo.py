@@ -7,7 +7,6 @@ import os
 import random
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -97,9 +96,8 @@ def _remove_older() -> None:
     """Remove the folders that earlier demos of this user left, and nothing else."""
     for home in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:
-            marker = os.lstat(home / MARKER)
-            ours = not home.is_symlink() and home.stat().st_uid == marker.st_uid == os.getuid()
-            if ours and stat.S_ISREG(marker.st_mode) and not _is_running((home / MARKER).read_text()):
+            ours = home.lstat().st_uid == os.getuid() and (home / MARKER).is_file()
+            if ours and not _is_running((home / MARKER).read_text()):
                 shutil.rmtree(home)
                 click.echo(f"Removed {home}, which an earlier demo left.")
         except OSError:

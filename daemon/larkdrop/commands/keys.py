@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
-import json
 import os
 import re
 import sys
@@ -87,10 +85,8 @@ def command(
     if as_json:
         print_json([vars(key) for key in keys])
     elif as_csv:
-        table = csv.writer(text := io.StringIO())
         columns = [field.name for field in fields(FleetKey if of_fleet else Key)]
-        table.writerows([columns, *(vars(key).values() for key in keys)])
-        click.echo(text.getvalue(), nl=False)
+        csv.writer(sys.stdout).writerows([columns, *(vars(key).values() for key in keys)])
     elif key_only:
         click.echo("".join(f"{key.image_key}\n" for key in keys), nl=False)
     else:
@@ -122,7 +118,7 @@ def _of_fleet(
 ) -> dict[str, list[FleetKey]]:
     """The keys of each path, by what the database knows: of a file here by its content, else by the name it had."""
     queries = [fleet_query(path, absolute(path), since, until, limit or MOST_KEYS) for path in paths or [""]]
-    answers = ask(settings, "fleet_keys", [json.dumps(asdict(query)) for query in queries])
+    answers = ask(settings, "fleet_keys", [asdict(query) for query in queries])
     found = [[FleetKey(**key) for key in answer] for answer in answers]
     if any(len(keys) == MOST_KEYS for keys in found):
         click.echo(f"larkdrop: only the newest {MOST_KEYS:,}; --since and --until show others.", err=True)

@@ -29,7 +29,7 @@ def absolute(path: str) -> str:
     return os.path.join(os.path.realpath(folder), name)
 
 
-def ask(settings: Settings, question: str, paths: Sequence[str] = ()) -> Any:
+def ask(settings: Settings, question: str, paths: Sequence[Any] = ()) -> Any:
     """The running daemon's answer, or where none runs what the folders and the key cache tell. Raises NotAvailable."""
     answer = control.ask(settings.state.dir, question, paths)
     return control.answer(question, paths, settings, None) if answer is None else answer

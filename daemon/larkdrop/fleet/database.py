@@ -75,7 +75,11 @@ class Database:
     @property
     def place(self) -> str:
         """Host and database, as a person reads them."""
-        return place(self._url)
+        try:
+            parts = conninfo_to_dict(self._url)
+        except psycopg.Error:
+            return "the database"
+        return f"{parts.get('host') or 'localhost'}/{parts.get('dbname') or parts.get('user') or ''}"
 
     def connect(self) -> None:
         """Open the connection anew. Raises Away."""
@@ -127,15 +131,6 @@ class Database:
             with suppress(psycopg.Error):
                 self._connection.close()
         self._connection = None
-
-
-def place(url: str) -> str:
-    """Host and database of a URL, without user and password."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error:
-        return "the database"
-    return f"{parts.get('host') or 'localhost'}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
 def away(error: psycopg.Error) -> Away:

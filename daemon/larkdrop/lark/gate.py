@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from larkdrop.errors import LarkdropError, SetupFault
+from larkdrop.errors import CallFault, LarkdropError, SetupFault
 from larkdrop.lark.windows import Ticket
 
 # Pictures in a row whose first call fails that count as an outage.
@@ -24,11 +24,16 @@ OUTAGE = 5
 
 @dataclass(frozen=True)
 class Hold:
-    """Why calls are held: ``since`` in monotonic seconds; ``person`` is true where somebody has to act."""
+    """Why calls are held: ``since`` in monotonic seconds; ``person`` is true where the set-up is wrong."""
 
     reason: LarkdropError
     since: float
     person: bool
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether somebody has to act before it ends: also where every call is refused as wrong."""
+        return self.person or isinstance(self.reason, CallFault)
 
 
 class Gate:

@@ -75,7 +75,8 @@ class Claims:
     def release(self, job: Job) -> None:
         """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again.
 
-        Nothing happens while its key is known and can't be kept: then they wait on.
+        Nothing happens while its key is known and can't be kept: then they wait on. And the other hosts wait until all
+        is recorded.
         """
         if job.outcome and job.outcome.holds_unkept_key:
             return
@@ -99,10 +100,6 @@ class Claims:
     def still_held(self, job: Job) -> bool:
         """Whether no other host can have recorded the job's file meanwhile."""
         return self._shared.still_held(job.path)
-
-    def recorded(self, job: Job) -> None:
-        """All is recorded: the other hosts may look."""
-        self._shared.release(job.path)
 
     def wait_for_host(self, elsewhere: Elsewhere, job: Job) -> None:
         """Give the job back to the queue once the other host is done with it, or gone."""

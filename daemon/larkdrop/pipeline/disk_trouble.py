@@ -74,7 +74,7 @@ class DiskTrouble:
         at = _place_of(error) or place
         with self._lock:
             trouble = self._troubles.setdefault(_name(what, place), _Trouble(what))
-            trouble.shown = _name(what, at)
+            trouble.shown = f"{verb(what)} {_name(what, at)}"
             trouble.failures += 1
             begins = trouble.failures == 1
         if begins:
@@ -85,11 +85,10 @@ class DiskTrouble:
 
     def worked(self, what: str, place: str) -> None:
         """``what`` was written at ``place``."""
-        if _name(what, place) in self._troubles:
-            with self._lock:
-                ended = self._troubles.pop(_name(what, place), None)
-            if ended:
-                self._log.warning("recording_works_again", what=what, place=place, failures=ended.failures)
+        with self._lock:
+            ended = self._troubles.pop(_name(what, place), None)
+        if ended:
+            self._log.warning("recording_works_again", what=what, place=place, failures=ended.failures)
 
 
 def cannot_begin(what: str, setting: str, place: Path, error: OSError | sqlite3.Error) -> LarkdropError:
@@ -104,6 +103,11 @@ def cannot_begin(what: str, setting: str, place: Path, error: OSError | sqlite3.
             f"{what} can't be used", problems=(problem,), hint=f"{cure}, or set {setting} to another place."
         )
     return LarkdropError(f"{what} can't be used at {place}: {_reason(error)}", hint=f"{cure}.")
+
+
+def verb(what: str) -> str:
+    """What is done with such a thing, as a person reads it."""
+    return "move or delete" if what == "picture" else "write"
 
 
 def _name(what: str, place: str) -> str:

@@ -40,7 +40,7 @@ class DropQueue:
         self._pace = pace
         self._clock = clock
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)  # for workers
+        self._changed = threading.Condition(self._lock)  # for workers: one looks, and has the next one look
         self._room = threading.Condition(self._lock)  # for the scan
         self._ready = Lane()  # needs no ticket, as far as is known
         self._fresh = FreshLane()
@@ -73,7 +73,7 @@ class DropQueue:
                 self._again[drop.path] = job
             else:
                 self._line_up(job)
-                self._wake()
+                self._changed.notify()
 
     def put_backlog(self, drop: Drop) -> bool:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
@@ -84,7 +84,7 @@ class DropQueue:
             self._scan_waits = False
             if not self._holds(drop.path) and drop.path not in self._working:
                 self._backlog.add(Job(drop, queued_at=self._clock()))
-                self._wake()
+                self._changed.notify()
             return not self._stopped
 
     def take(self) -> Job | None:
@@ -102,21 +102,21 @@ class DropQueue:
         """The job ended, whatever came of it."""
         with self._lock:
             if self._superseded(job):
-                self._wake()
+                self._changed.notify()
 
     def wait_for_ticket(self, job: Job) -> None:
         """The job needs a call, and had no ticket for it."""
         with self._lock:
             if not self._superseded(job):
                 self._line_up(job, needs_call=True)
-            self._wake()
+            self._changed.notify()
 
     def look_again(self, job: Job) -> None:
         """The job is to be looked at again at once: it may need no call."""
         with self._lock:
             if not self._superseded(job):
                 self._ready.add(job)
-            self._wake()
+            self._changed.notify()
 
     def retry_later(self, job: Job, pause: float) -> None:
         """The job can't get on for now; hand it out again in ``pause`` seconds."""
@@ -127,7 +127,7 @@ class DropQueue:
                     self._overflowed = True
                 else:
                     self._backoff.add(job)
-            self._wake()
+            self._changed.notify()
 
     def overflow(self) -> None:
         """A file had no room, here or on its way here: a rescan has to find it again."""
@@ -224,13 +224,13 @@ class DropQueue:
     def wake(self) -> None:
         """Something outside changed: look again whether anything may go."""
         with self._lock:
-            self._wake()
+            self._changed.notify()
 
     def retry_now(self) -> None:
         """A person says that it is fixed: what failed for now needs to wait no longer."""
         with self._lock:
             self._backoff.end_pauses(self._clock())
-            self._wake()
+            self._changed.notify()
 
     def stop(self) -> None:
         """Hand out nothing more."""
@@ -239,18 +239,13 @@ class DropQueue:
             self._changed.notify_all()
             self._room.notify_all()
 
-    def _wake(self) -> None:
-        """Have one more worker look whether anything may go."""
-        if self._idle:
-            self._changed.notify()
-
     def _take(self) -> Job | None:
         if job := self._next():
             self._working[job.path] = job
             job.taken_at = self._clock()
             self._handed_out += 1
             if any(self._lanes):
-                self._wake()  # another worker looks whether more may go
+                self._changed.notify()  # another worker looks whether more may go
         return job
 
     def _next(self) -> Job | None:

@@ -79,7 +79,6 @@ class Recorder:
         self._log = structlog.get_logger()
         self._inboxes = {watch: _Inbox() for watch in watches}
         self._lock = threading.Lock()
-        self._choosing: dict[Path, threading.Lock] = {}  # by folder to move to, held while its disk is asked
         self._reserved: set[str] = set()  # paths to which images are on their way
         self._without_sidecar: OrderedDict[str, Stamp] = OrderedDict()
         self.trouble = DiskTrouble()
@@ -172,7 +171,7 @@ class Recorder:
             with self._lock:
                 self._reserved.discard(outcome.move_to)
         job.outcome = None
-        self._claims.recorded(job)
+        self._claims.release(job)
         if outcome.outdated:
             self._queue.look_again(job)  # for what the file is by now
         else:
@@ -304,12 +303,12 @@ class Recorder:
             return
         sub_folder = os.path.relpath(os.path.dirname(job.path), watch.path)
         target = Path(os.path.realpath(watch.move_to / sub_folder))
-        with self._lock:
-            choosing = self._choosing.setdefault(target, threading.Lock())
-        with choosing:
-            place = after_upload.place_for(target, os.path.basename(job.path), outcome.record, self._reserved)
-            outcome.move_to = str(place)
-            self._reserved.add(outcome.move_to)
+        while not outcome.move_to:
+            place = str(after_upload.place_for(target, os.path.basename(job.path), outcome.record, self._reserved))
+            with self._lock:  # not while a disk is asked: another folder's thread may have chosen the same
+                if place not in self._reserved:
+                    self._reserved.add(place)
+                    outcome.move_to = place
 
 
 def _more(jobs: SimpleQueue[Job | None]) -> Iterator[Job]:

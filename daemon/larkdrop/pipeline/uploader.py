@@ -62,15 +62,14 @@ class Uploader:
         began, kind, code = time.monotonic(), "other", ""
         try:
             uploaded = self._client.upload(read.content, job.watch.image_type)
+            kind = "ok"
         except LarkdropError as fault:
             kind, code = fault.kind, "" if fault.code is None else str(fault.code)
             raise
-        else:
-            kind = "ok"
-            return uploaded
         finally:
             self.calls.add(kind, code)
             self.durations.add(time.monotonic() - began)
+        return uploaded
 
     def sign_in(self) -> None:
         """Fetch a token, so that wrong credentials, and their correction, are noticed without a picture."""
@@ -123,7 +122,7 @@ class Uploader:
             job.failed_calls += 1
         path = job.path if job else None
         if began:
-            say = self._log.error if began.person or isinstance(fault, CallFault) else self._log.warning
+            say = self._log.error if began.needs_person else self._log.warning
             say("lark_held", **fault.fields(), **self._waiting())
         if isinstance(fault, MomentFault) and fault.unknown:
             self._log_once(fault.code, "error", "unknown_code", path=path, **fault.fields())

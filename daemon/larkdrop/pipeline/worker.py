@@ -158,7 +158,9 @@ class Worker:
             return Then.DONE
         except Changed:
             self._log.debug("changed_while_read", path=job.path)
-            return self._still_written(job)
+            with suppress(OSError):
+                return Unfinished(Stamp.of(os.lstat(job.path)), self._settings.upload.settle_seconds)
+            return Then.DONE
         except LarkdropError as fault:
             fault.without_frames()  # the gate and the job remember it
             if isinstance(fault, SetupFault | Throttled):
@@ -267,12 +269,6 @@ class Worker:
             log_id = None if reused else record.log_id or None
             self._log.info(record.event, path=job.path, image_key=record.image_key, log_id=log_id)
         return Found(Outcome(record, read.stamp, content))
-
-    def _still_written(self, job: Job) -> Next:
-        try:
-            return Unfinished(Stamp.of(os.lstat(job.path)), self._settings.upload.settle_seconds)
-        except OSError:
-            return Then.DONE
 
     def _cannot_read(self, path: str, error: OSError) -> None:
         say = self._log.debug if path in self._unreadable else self._log.error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -42,6 +42,7 @@ def check_everything(settings: Settings, *, try_upload: bool) -> Iterator[Findin
         yield from _watched_folder(watch)
         if watch.move_to:
             yield _folder(f"move_to {watch.move_to}", watch.move_to)
+    yield from _inotify_watches(settings.watch)
     yield _folder(f"state {settings.state.dir}", settings.state.dir)
     yield _folder(f"result log {settings.results}", settings.results.parent)
     if settings.fleet.url.get_secret_value():
@@ -50,25 +51,29 @@ def check_everything(settings: Settings, *, try_upload: bool) -> Iterator[Findin
 
 
 def _watched_folder(watch: Watch) -> Iterator[Finding]:
-    """Rights, file system and observer, and inotify watches."""
+    """Rights, file system and observer."""
     name = f"folder {printable(str(watch.path))}"
     yield _folder(name, watch.path)
     kind = file_system(str(watch.path))
     how = "watched by inotify" if by_events(watch, kind) else f"scanned every {watch.poll_seconds:g} s"
     yield Finding(f"{name} on {kind}", ok=True, says=how)
-    if by_events(watch, kind):
-        yield from _inotify_watches(name, watch)
 
 
-def _inotify_watches(name: str, watch: Watch) -> Iterator[Finding]:
-    needed = 1 + (sum(len(below) for _, below, _ in os.walk(watch.path)) if watch.recursive else 0)
+def _inotify_watches(watches: Sequence[Watch]) -> Iterator[Finding]:
+    """Of all folders together: the kernel counts those of a user."""
+    needed = sum(
+        1 + (sum(len(below) for _, below, _ in os.walk(watch.path)) if watch.recursive else 0)
+        for watch in watches
+        if by_events(watch, file_system(str(watch.path)))
+    )
+    if not needed:
+        return
     try:
         allowed = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
     except OSError:
         return
-    watches = "1 inotify watch" if needed == 1 else f"{needed:,} inotify watches"
     hint = "" if needed < allowed else f"Allow more: sysctl fs.inotify.max_user_watches={2 * needed}"
-    yield Finding(f"{name} needs {watches}", ok=not hint, says=f"{allowed:,} are allowed", hint=hint)
+    yield Finding("inotify watches", ok=not hint, says=f"{needed:,} needed, {allowed:,} allowed", hint=hint)
 
 
 def _folder(what: str, path: Path) -> Finding:

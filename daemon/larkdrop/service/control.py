@@ -91,10 +91,12 @@ class Control:
         except NotAvailable as error:
             return {"error": error.message, "hint": error.hint}
         except Exception as error:  # noqa: BLE001 - a question must not end the daemon
-            return {"error": f"{type(error).__name__}: {error}"}
+            hint = "This is a bug of larkdrop; please report it. Uploads go on."
+            structlog.get_logger().error("unexpected", reason=repr(error), hint=hint)
+            return {"error": f"the running larkdrop could not answer: {error!r}", "hint": "Check its log."}
 
 
-def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
+def ask(state_dir: Path, question: str, paths: Sequence[Any] = ()) -> Any:
     """The running daemon's answer, or None where none runs on this state folder.
 
     Raises NotAvailable where it may not be asked or can't answer.
@@ -115,13 +117,11 @@ def ask(state_dir: Path, question: str, paths: Sequence[str] = ()) -> Any:
             message = f"the running larkdrop did not answer ({type(error).__name__})"
             raise NotAvailable(message, hint="Check its log; restart it.") from error
     if isinstance(answer, dict) and "error" in answer:
-        if "hint" in answer:
-            raise NotAvailable(answer["error"], hint=answer["hint"])
-        raise NotAvailable(f"the running larkdrop could not answer: {answer['error']}", hint="Check its log.")
+        raise NotAvailable(answer["error"], hint=answer["hint"])
     return answer
 
 
-def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts | None) -> Any:
+def answer(question: str, paths: Sequence[Any], settings: Settings, live: Parts | None) -> Any:
     """The answer as JSON, by what is ``live``; without a daemon, from the folders and the key cache only."""
     with Index(settings.key_cache) as index:
         match question:
@@ -137,7 +137,7 @@ def answer(question: str, paths: Sequence[str], settings: Settings, live: Parts 
                 with overview(settings) as fleet:
                     if question == "fleet_hosts":
                         return [asdict(one) for one in fleet.hosts()]
-                    return [[asdict(key) for key in fleet.keys(KeyQuery(**json.loads(query)))] for query in paths]
+                    return [[asdict(key) for key in fleet.keys(KeyQuery(**query))] for query in paths]
     raise ValueError(f"there is no question {question!r}")
 
 

@@ -83,7 +83,7 @@ class Service:
                 if self._settings.metrics.listen:
                     from larkdrop.service.monitoring import Monitoring  # noqa: PLC0415 - loads much
 
-                    monitoring = Monitoring(self._settings, self._parts, is_ready=lambda: self._is_ready)
+                    monitoring = Monitoring(self._parts, is_ready=lambda: self._is_ready)
                     self._monitoring = stack.enter_context(monitoring)
                 stack.enter_context(self._watcher)
             stack.enter_context(self._control)
@@ -95,7 +95,7 @@ class Service:
         """Say what a once-run did and what it leaves; where it has not ``ended``, a signal cut it short."""
         outcomes, pace = self._parts.recorder.outcomes, self._parts.pace
         left = self._parts.left + len(self._parts.worker.unreadable)
-        undone = list(once_run.left_over(self._settings, self._parts)) if ended else []
+        undone = list(once_run.left_over(self._parts)) if ended else []
         for what in undone[:MOST_TOLD]:
             self._log.error("not_done", **what)
         if len(undone) > MOST_TOLD:

@@ -26,7 +26,7 @@ from larkdrop.records.key_cache import Content
 from larkdrop.records.sidecar_fields import Record
 from larkdrop.service.keys import FileNow, file_now
 from larkdrop.service.parts import Parts
-from larkdrop.service.status import NOTICEABLE, needs_person, rejected_files, status
+from larkdrop.service.status import NOTICEABLE, rejected_files, status
 from larkdrop.service.texts import counted, duration, local_time, upcoming
 
 
@@ -50,7 +50,7 @@ def explain(paths: Sequence[str], settings: Settings, index: Index, live: Parts 
     if not paths:
         yield from (Answer("", "needs", need) for need in status(settings, index, live)["needs"])
         hold = live.pace.hold if live else None
-        if hold and not needs_person(hold):
+        if hold and not hold.needs_person:
             yield Answer("", "held", f"{_held(hold)}. It resumes by itself.", hold.reason.hint)
     folders = [path for path in paths if os.path.isdir(path)] if paths else ["/"]
     attention = [file.path for folder in folders for file in rejected_files(index, folder)]
@@ -95,14 +95,15 @@ def _folder(path: str, settings: Settings, index: Index, live: Parts | None) -> 
     if answer := skipped_folder(watch, path, path):
         return answer
     errors: dict[str, OSError] = {}
-    waiting = sum(1 for _ in Scan(watch, below=path, changed=False, unreadable=errors.__setitem__))
+    rejected = {file.path for file in rejected_files(index, path)}
+    found = Scan(watch, below=path, changed=False, unreadable=errors.__setitem__)
+    waiting = sum(drop.path not in rejected for drop in found)
     known = live.rescan.unreadable if live else ()  # of which a line of its own tells
     for folder, error in errors.items():
         if folder == path or folder not in known:
             return unreadable(folder, error, "list", live)
-    rejected = sum(1 for _ in rejected_files(index, path))
     kind = "a watched folder" if path == str(watch.path) else "in a watched folder"
-    says = f"It is {kind}: {uploaded:,} uploaded, {rejected:,} rejected, {waiting:,} without an outcome yet."
+    says = f"It is {kind}: {uploaded:,} uploaded, {len(rejected):,} rejected, {waiting:,} without an outcome yet."
     return Answer(path, "folder", says)
 
 
@@ -218,6 +219,9 @@ def not_watched(path: str, settings: Settings) -> Answer:
 
 def skipped(watch: Watch, path: str) -> Answer | None:
     """Why a file is not taken at all, by its name or by the folders on the way; None for one that is."""
+    if path == str(watch.path):
+        hint = "Create it, or correct its path in the config."
+        return Answer(path, "missing", "There is no such folder.", hint)
     if belongs(watch, path):
         return None
     folder, name = os.path.split(path)

@@ -86,12 +86,12 @@ class Keys:
             yield from self._matching(path if "/" in given else given, whole_path="/" in given)
 
     def may_come(self, path: str) -> bool:
-        """Whether waiting for a key makes sense: not for what was rejected."""
+        """Whether waiting for a key makes sense: not for what has its outcome."""
         try:
             record = file_now(path, self.settings.watch_of(path)).record
         except (NotAFile, Changed, OSError):
             return True
-        return record is None or record.status != "rejected"
+        return record is None
 
     def _uploaded(self, *, below: str = "", at: str = "") -> Iterator[Key]:
         files = self.index.files(
@@ -123,14 +123,11 @@ class Keys:
 
 
 def fleet_query(given: str, path: str, since: str, until: str, limit: int) -> KeyQuery:
-    """What to ask the fleet for: the content of a file here, or names that match; all where nothing is ``given``.
-
-    Raises OSError.
-    """
+    """What to ask the fleet for: the content of a file here, or names that match; all where nothing is ``given``."""
     query = KeyQuery(since, until, limit=limit)
     try:
         now = file_now(path, None) if given else None
-    except (NotAFile, Changed):
+    except (NotAFile, Changed, OSError):
         return replace(query, name=given)
     if now is None:
         return query

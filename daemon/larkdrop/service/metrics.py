@@ -10,15 +10,15 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from larkdrop import __version__
-from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault, MomentFault, NotAvailable, PictureFault, SetupFault, Throttled
 from larkdrop.lark import codes
 from larkdrop.lark.gate import Hold
@@ -63,14 +63,14 @@ WRITTEN = {"key_cache": "key cache", "result_log": "result log", "sidecar": "sid
 class Metrics:
     """Everything that is served of one running larkdrop: asks its parts anew for each scrape."""
 
-    def __init__(self, settings: Settings, live: Parts) -> None:
-        self._settings = settings
+    def __init__(self, live: Parts) -> None:
         self._live = live
+        self._settings = live.settings
 
     def collect(self) -> Iterator[Metric]:
         """As the encoders of prometheus_client ask."""
         yield _gauge("larkdrop_build_info", ("version", "python"), {(__version__, platform.python_version()): 1})
-        yield _gauge("larkdrop_healthy", (), {(): not needs(self._settings, self._live)})
+        yield _gauge("larkdrop_healthy", (), {(): not needs(self._live)})
         yield from self._outcomes()
         yield from self._calls()
         yield from self._queue()
@@ -163,18 +163,17 @@ def _reason(hold: Hold | None) -> str:
     return "setup" if hold.person else "outage"
 
 
-def _gauge(name: str, labels: Labels, values: dict[Labels, float]) -> Metric:
-    family = GaugeMetricFamily(name, NAMES[name], labels=labels)
+def _family(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, labels: Labels, values: Mapping[Labels, float]
+) -> Metric:
+    family = kind(name, NAMES[name], labels=labels)
     for of, value in values.items():
         family.add_metric(of, value)
     return family
 
 
-def _counter(name: str, labels: Labels, values: dict[Labels, int]) -> Metric:
-    family = CounterMetricFamily(name, NAMES[name], labels=labels)
-    for of, value in values.items():
-        family.add_metric(of, value)
-    return family
+_gauge = partial(_family, GaugeMetricFamily)
+_counter = partial(_family, CounterMetricFamily)
 
 
 def _histogram(name: str, labels: Labels, values: dict[Labels, Durations]) -> Metric:

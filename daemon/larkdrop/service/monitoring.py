@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Self
 
 import structlog
 from prometheus_client.exposition import choose_encoder
 
-from larkdrop.config.settings import Settings
 from larkdrop.config.validate import host_and_port
 from larkdrop.pipeline.log_once import LogOnce
 from larkdrop.service.metrics import Metrics
@@ -38,11 +37,10 @@ Answer = tuple[int, str, bytes]
 class Monitoring:
     """Serves on ``metrics.listen``; a context manager. Where that address can't be had, ``retry`` tries again."""
 
-    def __init__(self, settings: Settings, live: Parts, *, is_ready: Callable[[], bool]) -> None:
-        self._settings = settings
+    def __init__(self, live: Parts, *, is_ready: Callable[[], bool]) -> None:
         self._live = live
         self._is_ready = is_ready
-        self._metrics = Metrics(settings, live)
+        self._metrics = Metrics(live)
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
         self._server: _Server | None = None
@@ -61,7 +59,7 @@ class Monitoring:
         """Begin to serve, if that is not done yet. What keeps it from that is said once; uploads go on."""
         if self._server:
             return
-        listen = self._settings.metrics.listen
+        listen = self._live.settings.metrics.listen
         try:
             self._server = _Server(*host_and_port(listen), self._answer)
         except OSError as error:
@@ -89,7 +87,7 @@ class Monitoring:
                 encode, kind = choose_encoder(accept)
                 return 200, kind, encode(self._metrics)
             case "/healthz":
-                wanted = needs(self._settings, self._live)
+                wanted = needs(self._live)
                 return _say(503, printable(wanted[0])) if wanted else _say(200, "All is well.")
             case "/readyz":
                 return _say(200, "larkdrop is ready.") if self._is_ready() else _say(503, "larkdrop starts or stops.")
@@ -100,17 +98,15 @@ def _say(status: int, sentence: str) -> Answer:
     return status, TEXT, f"{sentence}\n".encode()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingTCPServer):
     """A thread a connection, for a few at a time. Raises OSError where the address can't be had."""
+
+    allow_reuse_address = daemon_threads = True
 
     def __init__(self, host: str, port: int, answer: Callable[[str, str], Answer]) -> None:
         self._connected: dict[socket.socket, float] = {}  # since when, in monotonic seconds
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), partial(_Handler, answer))
-
-    def server_bind(self) -> None:
-        """As every TCP server: HTTPServer's would ask the network for the host's name."""
-        TCPServer.server_bind(self)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """The next connection. Raises OSError where the machine is short of files: not again and again at once."""

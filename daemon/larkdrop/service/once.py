@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from larkdrop.config.settings import Settings
 from larkdrop.errors import CallFault
 from larkdrop.pipeline.job import Job, Outcome, Step
 from larkdrop.service.parts import Parts
-from larkdrop.service.status import is_gone, needs_person
+from larkdrop.service.status import is_gone
 
 # How far an outcome came, by the step that could not be taken.
 NOT_RECORDED = {
@@ -24,14 +23,14 @@ def is_finished(live: Parts) -> bool:
     if not live.rescan.idle:
         return False
     hold = live.pace.hold
-    if hold and needs_person(hold) and not live.queue.counts().working:
+    if hold and hold.needs_person and not live.queue.counts().working:
         return True
     return live.left == sum(_needs_a_person(job, live) for job in live.queue.jobs())
 
 
-def left_over(settings: Settings, live: Parts) -> Iterator[dict[str, object]]:
+def left_over(live: Parts) -> Iterator[dict[str, object]]:
     """What is not done, as the fields of a log line each."""
-    for watch in settings.watch:
+    for watch in live.settings.watch:
         if is_gone(watch):
             yield {"path": str(watch.path), "reason": "there is no such folder", "hint": "Create it."}
     for path in live.rescan.unreadable:

@@ -35,7 +35,7 @@ class Parts:
     """``since`` is when they were built, in Unix seconds; ``fleet`` is None where this host shares with no other."""
 
     since: float
-    base_url: str
+    settings: Settings
     cache: KeyCache
     results: ResultLog
     client: Client
@@ -90,7 +90,7 @@ def build(settings: Settings) -> Parts:
         settings, queue=queue, settle=settle, uploader=uploader, recorder=recorder, claims=claims, backoff=backoff
     )
     return Parts(
-        time.time(), lark.base_url, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
+        time.time(), settings, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
         recorder, worker, member,
     )  # fmt: skip
 

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from larkdrop.config.settings import Settings, Watch
-from larkdrop.errors import CallFault
 from larkdrop.folder.scan import Scan
-from larkdrop.lark.gate import Hold
+from larkdrop.pipeline.disk_trouble import verb
 from larkdrop.pipeline.lanes import FolderCounts
 from larkdrop.records.index import File, Index
 from larkdrop.service.parts import Parts
@@ -53,7 +52,7 @@ def one_line(live: Parts) -> str:
     if outcomes["rejected"]:
         parts += [f"{outcomes['rejected']} rejected"]
     parts += [f"{live.left} waiting"]
-    parts += [f"can't write: {trouble}" for trouble in live.recorder.trouble.shown]
+    parts += [f"can't {trouble}" for trouble in live.recorder.trouble.shown]
     if hold:
         since = local_time(hold.since)
         parts += [f"held since {since:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
@@ -62,24 +61,19 @@ def one_line(live: Parts) -> str:
     return ", ".join(parts)
 
 
-def needs(settings: Settings, live: Parts) -> list[str]:
+def needs(live: Parts) -> list[str]:
     """What a person has to do, as ``status`` has it, but without the path of any picture or sub-folder."""
     facts = _live_facts(live)
-    facts["troubles"] = [f"write the {what}" for what in live.recorder.trouble.kinds()]
-    for verb, what, paths in (("list", "folder", live.rescan.unreadable), ("read", "file", live.worker.unreadable)):
-        facts["troubles"] += [f"{verb} {counted(len(paths), what)}"] if paths else []
-    folders = [{"path": str(watch.path), "gone": is_gone(watch), "waiting": 0} for watch in settings.watch]
+    facts["troubles"] = [f"{verb(what)} the {what}" for what in live.recorder.trouble.kinds()]
+    for do, what, paths in (("list", "folder", live.rescan.unreadable), ("read", "file", live.worker.unreadable)):
+        facts["troubles"] += [f"{do} {counted(len(paths), what)}"] if paths else []
+    folders = [{"path": str(watch.path), "gone": is_gone(watch), "waiting": 0} for watch in live.settings.watch]
     return list(_needs(facts | {"folders": folders}))
 
 
 def is_gone(watch: Watch) -> bool:
     """Whether a watched folder is not there, or can't be looked at."""
     return not os.path.isdir(watch.path)
-
-
-def needs_person(hold: Hold) -> bool:
-    """Whether somebody has to act before a hold ends: also where every call is refused as wrong."""
-    return hold.person or isinstance(hold.reason, CallFault)
 
 
 def rejected_files(index: Index, below: str = "") -> Iterator[File]:
@@ -158,9 +152,8 @@ def _live_facts(live: Parts) -> dict[str, Any]:
     held = None
     if hold:
         since = _rfc3339(local_time(hold.since))
-        held = {**hold.reason.fields(), "since": since, "person": needs_person(hold)}
-    troubles = [f"write {trouble}" for trouble in live.recorder.trouble.shown]
-    troubles += [f"list {path}" for path in live.rescan.unreadable]
+        held = {**hold.reason.fields(), "since": since, "person": hold.needs_person}
+    troubles = [*live.recorder.trouble.shown, *(f"list {path}" for path in live.rescan.unreadable)]
     troubles += [f"read {path}" for path in live.worker.unreadable]
     return {
         "running": True,
@@ -194,7 +187,7 @@ def _unanswered(live: Parts) -> dict[str, Any] | None:
         return None
     reason = str(last_fault[1]) if last_fault else ""
     proxy = live.client.proxy or None
-    return {"since": _rfc3339(local_time(since)), "url": live.base_url, "proxy": proxy, "reason": reason}
+    return {"since": _rfc3339(local_time(since)), "url": live.settings.lark.base_url, "proxy": proxy, "reason": reason}
 
 
 def _silence(unanswered: dict[str, Any]) -> str:
