@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from larkdrop import __version__
 from larkdrop.cli import COMMANDS
 from larkdrop.sandbox.server import Sandbox
-from tests.helpers import Daemon
+from tests.helpers import Daemon, picture
 
 
 def larkdrop(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -23,9 +24,9 @@ def larkdrop(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
     return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
-def demo(*program: str, temp: Path) -> tuple[str, Path]:
+def demo(*program: str, temp: Path, **variables: str) -> tuple[str, Path]:
     """What a demo prints, and its folder, which lies in ``temp``."""
-    environment = {**os.environ, "TMPDIR": str(temp)}
+    environment = {**os.environ, "TMPDIR": str(temp), **variables}
     ended = subprocess.run([*program, "demo"], capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert ended.returncode == 0, ended.stderr
     home = re.search(r"watches (\S+)/inbox", ended.stdout)
@@ -44,6 +45,19 @@ def test_the_demo_shows_the_whole_way(tmp_path: Path) -> None:
     assert '"image_key": "' in said
     assert f"{sys.executable} -m larkdrop check, then" in said
     assert len(list((home / "inbox").glob("*.lark.json"))) == 9
+
+
+def test_a_demo_touches_nothing_of_a_larkdrop_of_ones_own(tmp_path: Path) -> None:
+    """Whose settings stand in the environment: neither its folders nor its Lark."""
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "mine.png").write_bytes(picture())
+    watch = json.dumps([{"path": str(inbox), "after_upload": "delete"}])
+    lark = {"LARKDROP_LARK__BASE_URL": "http://127.0.0.1:9", "LARKDROP_LARK__APP_SECRET": "mine"}
+    mine = {"LARKDROP_WATCH": watch, "HTTP_PROXY": "http://127.0.0.1:9", **lark}
+    said, _ = demo(sys.executable, "-m", "larkdrop", temp=tmp_path, **mine)
+    assert len(re.findall(r"✓ .*\(uploaded\)", said)) == 7
+    assert os.listdir(inbox) == ["mine.png"]
 
 
 def test_the_demo_ends_with_commands_that_work_as_typed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,15 +165,23 @@ def test_a_polyglot_goes_as_the_picture_that_it_is(lark: Sandbox, make_daemon: C
 @pytest.fixture
 def freezer(tmp_path: Path) -> Iterator[Path]:
     """A folder with a file system of its own, to be frozen by ``fsfreeze``."""
-    image, place = tmp_path / "disk.img", tmp_path / "frozen"
+    with mounted(tmp_path / "disk.img", tmp_path / "frozen") as place:
+        yield place
+        subprocess.run(["fsfreeze", "--unfreeze", place], check=False, capture_output=True)
+
+
+@contextmanager
+def mounted(image: Path, place: Path, *options: str) -> Iterator[Path]:
+    """A small ext4 of its own, made with ``options``."""
     place.mkdir()
     with image.open("wb") as file:
         file.truncate(64 * 1024 * 1024)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", *options, image], check=True, capture_output=True)
     subprocess.run(["mount", "-o", "loop", image, place], check=True)
-    yield place
-    subprocess.run(["fsfreeze", "--unfreeze", place], check=False, capture_output=True)
-    subprocess.run(["umount", "--lazy", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.mark.needs("root", "mount", "mkfs.ext4", "fsfreeze")
@@ -196,3 +205,22 @@ def test_a_disk_that_does_not_write_holds_up_its_own_folder_only(
             assert wait_for_sidecar(path)["image_key"]
     assert len(lark.uploads) == 2
     assert len(daemon.results()) == count + 1
+
+
+@pytest.mark.needs("root", "mount", "mkfs.ext4")
+def test_a_file_system_to_move_to_that_keeps_whole_seconds_only(
+    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """As FAT and many network drives round times: each picture arrives once, also where it is dropped again."""
+    with mounted(tmp_path / "disk.img", tmp_path / "done", "-I", "128") as done:
+        moving = {"path": tmp_path / "inbox", "after_upload": "move", "move_to": done}
+        daemon = make_daemon(watch=[moving])
+        for _ in range(2):
+            daemon.drop("a.png", picture(1))
+            os.utime(daemon.inbox / "a.png", ns=(1_700_000_000_123_456_789,) * 2)
+            assert daemon.once().returncode == 0
+            assert not os.listdir(daemon.inbox)
+            assert (done / "a.png").read_bytes() == picture(1)
+            assert len(list(done.glob("*.png"))) == 1
+            assert sidecar_of(done / "a.png")
+    assert len(lark.uploads) == 1

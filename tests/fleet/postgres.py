@@ -141,12 +141,12 @@ class Postgres:
             self.process.wait(60)
             self.process = None
 
-    def make_role(self, password: str, database: str) -> None:
+    def make_role(self, password: str, database: str, *, by: str = ADMIN) -> None:
         """Make larkdrop's user and its database, by the script that larkdrop brings along."""
         script = Path(schema.__file__).parent / "sql/role.sql"
         variables = ("-v", f"password={password}", "-v", f"database={database}")
         subprocess.run(
-            [str(self._bin / "psql"), "-X", self.url(ADMIN), *variables, "-f", str(script)],
+            [str(self._bin / "psql"), "-X", self.url(*by.split(":")), *variables, "-f", str(script)],
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from larkdrop.config.settings import Settings
+from larkdrop.fleet import database as database_module
 from larkdrop.sandbox.server import Sandbox
+from larkdrop.service.parts import build
 from tests.fleet.postgres import SERVER, Postgres
 from tests.helpers import Daemon, picture, wait_for_sidecar, wait_until
 
@@ -45,6 +50,32 @@ def test_it_hangs(make_host: MakeHost, postgres: Postgres) -> None:
         assert host.stop(20) == 0
     finally:
         postgres.thaw()
+
+
+def test_a_question_that_waited_in_vain(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind others, on a connection that is slow and stands: the host says so, and takes part again."""
+    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 1)
+    settings = Settings.model_validate({
+        "lark": {"app_id": "cli_x", "app_secret": "s", "base_url": "http://127.0.0.1:9"},
+        "watch": [{"path": str(tmp_path)}],
+        "state": {"dir": str(tmp_path / "state")},
+        "fleet": {"url": url, "host": "host-0"},
+    })  # fmt: skip
+    (tmp_path / "state").mkdir()
+    parts = build(settings)
+    member = parts.fleet
+    assert member
+    keys = member._keys
+    with parts.cache:
+        thread = threading.Thread(target=member.run)
+        thread.start()
+        wait_until(lambda: keys.takes_part)
+        with member._database._lock:
+            assert keys.claim_file("a.png", "1") is None
+            assert not keys.takes_part
+        wait_until(lambda: keys.takes_part)
+        member.stop()
+        thread.join()
 
 
 def test_it_is_down_at_the_start(make_host: MakeHost, postgres: Postgres) -> None:

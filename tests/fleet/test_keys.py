@@ -249,6 +249,8 @@ def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost) -> None:
     same.write_bytes(picture(1))
     for asked in ("ONE.*", str(same)):
         assert printed(second, "keys", "--fleet", "--key-only", asked).split() == [key]
+    done = subprocess.run(second.command("keys", "--fleet", "caf\udce9*"), capture_output=True, text=True, check=False)
+    assert "no key is known of caf" in done.stderr
     hosts: list[dict[str, Any]] = json.loads(printed(second, "status", "--fleet", "--json"))
     assert [(host["host"], host["state"], host["calls_minute"]) for host in hosts] == [
         ("host-0", "here", 1),

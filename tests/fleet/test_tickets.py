@@ -163,6 +163,17 @@ def test_the_servers_clock_is_set_back(connection: Database) -> None:
     assert fleet.take("a")["used_minute"] == 1
 
 
+def test_a_host_that_was_seen_in_the_future(connection: Database) -> None:
+    """Before the clock was set back: it is dead as soon as any other."""
+    fleet = Fleet(connection)
+    fleet.enter("a", "b")
+    connection.ask("UPDATE larkdrop.hosts SET seen = seen + 3600 WHERE host = 'b'")
+    connection.ask("UPDATE larkdrop.apps SET tidied_at = tidied_at + 3600")
+    assert fleet.take("a")["hosts"] == 2
+    connection.ask("UPDATE larkdrop.hosts SET seen = seen - 60 WHERE host = 'b'")
+    assert fleet.take("a")["hosts"] == 1
+
+
 def test_the_counts_stay_true(connection: Database) -> None:
     """Whatever was given, returned and forgotten: they are those of the calls."""
     fleet = Fleet(connection, per_minute=60)

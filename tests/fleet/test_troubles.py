@@ -138,6 +138,16 @@ def test_a_read_only_standby(make_host: MakeHost, url: str, postgres: Postgres) 
         postgres.start()
 
 
+def test_it_is_set_up_by_one_who_may_make_roles_and_databases(make_host: MakeHost) -> None:
+    """And is no superuser, whom a hosted PostgreSQL does not give away; also a second time."""
+    with Postgres() as postgres:
+        postgres.ask("CREATE ROLE maker LOGIN CREATEROLE CREATEDB PASSWORD 'maker'")
+        for _ in range(2):
+            postgres.make_role(PASSWORD, "larkdrop", by="maker:maker")
+        with make_host(fleet={"url": postgres.url("larkdrop", PASSWORD, "larkdrop")}) as host:
+            wait_until(lambda: host.events("fleet_joined"))
+
+
 @pytest.mark.needs("openssl")
 def test_tls(make_host: MakeHost) -> None:
     """With ``verify-full`` a host comes in where it knows the server's certificate, and nowhere else."""

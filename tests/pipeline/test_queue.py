@@ -283,6 +283,21 @@ def test_an_outcome_to_be_recorded_outlives_a_full_queue(
     assert place.job is job
 
 
+def test_outcomes_that_wait_to_be_recorded_are_bounded(
+    queue: DropQueue, drop: Callable[[str], Drop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past a lane of them, beside a lane of other files, no more are to be made until some are recorded."""
+    monkeypatch.setattr(queue_module, "MOST", 2)
+    for number in range(4):
+        assert queue.has_room_for_outcomes
+        queue.put(drop(str(number)))
+        job = queue.take()
+        assert job
+        job.outcome = Outcome(RECORD, Stamp(1, 1, 1, 1))
+        queue.retry_later(job, 60)
+    assert not queue.has_room_for_outcomes
+
+
 def test_an_outcome_to_be_recorded_outlives_a_new_event(
     queue: DropQueue, drop: Callable[[str], Drop], watch: Watch
 ) -> None:

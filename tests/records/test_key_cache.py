@@ -55,6 +55,24 @@ def test_each_key_is_on_the_disk_when_put_returns(cache: KeyCache) -> None:
     assert known.image_key == "key-7"
 
 
+def test_damage_where_opening_it_does_not_look(cache: KeyCache) -> None:
+    """Pages that only an answer needs: the file is set aside as well, and what comes is kept in a new one."""
+    for number in range(2000):
+        cache.put(row(number))
+    with closing(sqlite3.connect(cache.path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = cache.path.stat().st_size
+    with cache.path.open("r+b") as file:
+        file.seek(16 * 4096)
+        file.write(b"\xff" * (size - 16 * 4096))
+    with closing(sqlite3.connect(cache.path)) as other:  # which has other processes read it anew
+        other.execute("PRAGMA user_version = 1")
+    cache.put(row(3000))
+    assert cache.get(content(3000))
+    assert cache.path.with_name("keys.sqlite3.damaged-1").exists()
+    assert cache.in_place
+
+
 def test_a_disk_that_fails_is_told_to_everyone(cache: KeyCache) -> None:
     """Nobody believes that a key is kept; once the disk works again, it is."""
 

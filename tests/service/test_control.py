@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +42,20 @@ def test_a_question_that_fails_ends_nothing(tmp_path: Path) -> None:
             control.ask(tmp_path, "impossible")
         assert control.ask(tmp_path, "status") == ["status"]
     assert [line["reason"] for line in logged] == ["ValueError('no idea')"]
+
+
+def test_a_machine_that_is_short_of_files_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question that came meanwhile is answered once there are some again."""
+    accept, shortage = socket.socket.accept, [errno.EMFILE, errno.ENFILE]
+
+    def accept_later(listener: socket.socket) -> object:
+        if shortage:
+            raise OSError(shortage.pop(), "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_later)
+    with Control(tmp_path, repeat):
+        assert control.ask(tmp_path, "status") == ["status"]
 
 
 def test_the_socket_of_another_larkdrop_stays(tmp_path: Path) -> None:

@@ -69,6 +69,21 @@ def test_status_says_why_everything_is_held(lark: Sandbox, make_daemon: MakeDaem
     assert "Bot" in held
 
 
+def test_a_folder_whose_name_holds_a_newline(lark: Sandbox, make_daemon: MakeDaemon, told: list[str]) -> None:
+    """What comes after it is no message of its own."""
+    folder = "x\nWATCHDOG=trigger\ny"
+    daemon = make_daemon().start(WATCHDOG_USEC="400000")
+    (daemon.inbox / folder).mkdir()
+    lark.faults.delay = 0.5
+    daemon.drop(f"{folder}/a.png", picture())
+    wait_until(lambda: lark.calls["upload"], what="an upload in flight")
+    (daemon.inbox / folder / "a.png.lark.json").mkdir()
+    (daemon.inbox / folder / "a.png.lark.json" / "full").touch()
+    wait_until(lambda: daemon.events("recording_failed") or daemon.events("sidecar_name_taken"), what="a trouble")
+    wait_until(lambda: any("1 uploaded" in word for word in told), what="STATUS")
+    assert not any("\n" in word for word in told)
+
+
 def test_lines_for_the_journal_have_priorities(lark: Sandbox, make_daemon: MakeDaemon, tmp_path: Path) -> None:
     """Where standard error is the journal's, each line begins with its priority and leaves the time to the journal."""
     daemon = make_daemon()

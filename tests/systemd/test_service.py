@@ -289,17 +289,23 @@ def test_the_secret_is_nowhere(service: Service) -> None:
 
 
 def test_the_secret_can_be_encrypted_on_disk(service: Service) -> None:
-    """The documented encrypted form works, and leaves no plain secret."""
+    """The documented encrypted form works, leaves no plain secret, and takes no other credential away."""
     guest = service.guest
     (encrypted,) = documented("Encrypt the secret")
     secret = guest.path("/etc/larkdrop/app_secret")
+    fleet, fleet_url = "/etc/systemd/system/larkdrop.service.d/fleet.conf", "/etc/larkdrop/fleet_url"
+    guest.path(fleet).write_text(f"[Service]\nLoadCredential=fleet_url:{fleet_url}\n")
+    guest.path(fleet_url).write_text("")
     try:
         guest.bash(encrypted, stdin=SECRET)
         assert not secret.exists()
         assert SECRET not in guest.path("/etc/larkdrop/app_secret.cred").read_text()
         assert service.drop_answered()["image_key"]
+        assert guest.path("/run/credentials/larkdrop.service/fleet_url").exists()
     finally:
         guest.path("/etc/systemd/system/larkdrop.service.d/secret.conf").unlink()
+        guest.path(fleet).unlink()
+        guest.path(fleet_url).unlink()
         secret.write_text(SECRET)
         secret.chmod(0o600)
         guest.run("systemctl", "daemon-reload")

@@ -68,7 +68,7 @@ def command() -> None:
         click.echo(f"larkdrop run watches {inbox}\n")
         with (home / "daemon.log").open("wb") as log:
             argv = [sys.executable, "-m", "larkdrop", "run", "--config", str(config)]
-            daemon = subprocess.Popen(argv, stderr=log)  # noqa: S603 - ourselves
+            daemon = subprocess.Popen(argv, stderr=log, env=_environment())  # noqa: S603 - ourselves
         try:
             next(line for line in _follow(home, "daemon.log", daemon) if '"watching"' in line)
             pictures = list(draw(inbox))
@@ -81,6 +81,13 @@ def command() -> None:
     click.echo(f"\nBeside each picture stands its sidecar, such as {sidecar}:\n{sidecar.read_text().rstrip()}")
     click.echo(f"\nEvery outcome is a line in {results}, such as:\n{results.read_text().splitlines()[0]}\n")
     click.echo(NEXT.format(larkdrop=_as_typed(), config=shlex.quote(str(config))))
+
+
+def _environment() -> dict[str, str]:
+    """Without proxies, and without what is meant for a larkdrop of one's own: it comes before the demo's config."""
+    ours = ("LARKDROP_", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY")
+    names = (name for name in os.environ if not name.startswith(ours) and not name.upper().endswith("_PROXY"))
+    return {name: os.environ[name] for name in names}
 
 
 def _as_typed() -> str:

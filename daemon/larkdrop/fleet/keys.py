@@ -144,6 +144,11 @@ class FleetKeys(SharedKeys):
     # What follows is for the one who keeps up the connection.
 
     @property
+    def takes_part(self) -> bool:
+        """Whether claims are made: not after a question that failed."""
+        return self._takes_part
+
+    @property
     def waits(self) -> bool:
         """Whether the end of others' claims is waited for."""
         return bool(self._waiting)
@@ -174,7 +179,7 @@ class FleetKeys(SharedKeys):
         scopes = [scope_of(key.content) for key in keys]
         columns = ([key.content.image_type for key in keys], [key.content.sha256 for key in keys])
         answers = ([key.image_key for key in keys], [key.log_id for key in keys])
-        files = ([_storable(key.file) for key in keys], [key.size for key in keys])
+        files = ([storable(key.file) for key in keys], [key.size for key in keys])
         self._database.ask(ADD_KEYS, (scopes, *columns, *answers, self._identity.host, *files))
 
     @property
@@ -205,6 +210,6 @@ class FleetKeys(SharedKeys):
             then()
 
 
-def _storable(name: str) -> str:
+def storable(name: str) -> str:
     """A file's name as text that every database takes."""
     return name.encode("utf-8", "replace").decode("utf-8").replace("\0", "")

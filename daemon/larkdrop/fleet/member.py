@@ -122,6 +122,8 @@ class Member:
                 return self._retry_at
             self._join()
         self._database.check()
+        if not self._keys.takes_part:  # somebody waited for the database in vain
+            raise Away("the database does not answer", hint=AGAIN)
         due = self._tell(now)
         if time.monotonic() >= min(self._beat_at, self._ask_at()):
             self._take()

@@ -15,6 +15,7 @@ from larkdrop.fleet import schema
 from larkdrop.fleet.database import SET_UP, Away, Database
 from larkdrop.fleet.facts import FleetKey, Host, KeyQuery
 from larkdrop.fleet.identity import scope
+from larkdrop.fleet.keys import storable
 from larkdrop.records.sidecar_fields import rfc3339
 
 HOSTS = """
@@ -74,7 +75,7 @@ class Overview:
 
     def keys(self, query: KeyQuery) -> list[FleetKey]:
         """Those that are meant, the oldest first."""
-        sha256, name = query.sha256, like(query.name)
+        sha256, name = query.sha256, like(storable(query.name))
         values = (self._scope, query.since, query.until, sha256, sha256, name, name, query.limit)
         rows = self._database.ask(KEYS, values)
         return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in reversed(rows)]

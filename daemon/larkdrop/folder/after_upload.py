@@ -35,8 +35,9 @@ def place_for(target: Path, name: str, record: Record, taken: Container[str]) ->
     else:
         try:
             number = _free_number(there, name)
-            if number and _same_content(there, _numbered(name, number - 1), record):
-                return target / _numbered(name, number - 1)
+            last = target / _numbered(name, number - 1) if number else None
+            if last and str(last) not in taken and _same_content(there, last.name, record):
+                return last
         finally:
             os.close(there)
     return next(place for n in count(number) if str(place := target / _numbered(name, n)) not in taken)
@@ -69,8 +70,7 @@ def leave(folder: int, name: str, read_as: Stamp) -> None:
     _check_unchanged(folder, name, read_as)
     with suppress(sidecar.Foreign):
         sidecar.remove(folder, name)  # before the image: without it nobody would come back for the sidecar
-    os.unlink(name, dir_fd=folder)
-    os.fsync(folder)
+    delete(folder, name, read_as)
 
 
 def delete(folder: int, name: str, read_as: Stamp) -> None:
@@ -81,13 +81,18 @@ def delete(folder: int, name: str, read_as: Stamp) -> None:
 
 
 def _check_unchanged(folder: int, name: str, read_as: Stamp) -> None:
-    """Raises Changed where the image is not what was read. Its ctime may differ: a link or a chmod changes it."""
+    """Raises Changed where the image is not what was read."""
     try:
         now = stamp(folder, name)
     except NotAFile as error:
         raise Changed(name) from error
-    if (now.inode, now.size, now.mtime_ns) != (read_as.inode, read_as.size, read_as.mtime_ns):
+    if not _same_file(now, read_as):
         raise Changed(name)
+
+
+def _same_file(now: Stamp, read_as: Stamp) -> bool:
+    """Whether it is what was read. Its ctime may differ: a link or a chmod changes it."""
+    return (now.inode, now.size, now.mtime_ns) == (read_as.inode, read_as.size, read_as.mtime_ns)
 
 
 def _numbered(name: str, number: int) -> str:
@@ -128,13 +133,16 @@ def _same_content(there: int, name: str, record: Record) -> bool:
     """Whether ``name`` is the image of this record, with its sidecar."""
     try:
         written = sidecar.read(there, name)
-        now = stamp(there, name)
+        now, beside = stamp(there, name), stamp(there, sidecar.name_for(name))
     except (sidecar.Foreign, NotAFile):
         return False
-    # A move keeps the mtime; what was changed there since is another image. A key is for one type of image and app.
-    return written is not None and (written.sha256, written.image_key, written.size, written.mtime_ns) == (
-        record.sha256, record.image_key, now.size, now.mtime_ns,
-    )  # fmt: skip
+    # Both keep the mtime, as exactly as the file system there can; what was changed since is another image. And a key
+    # is for one app and one type of image.
+    return (
+        written is not None
+        and (written.sha256, written.image_key) == (record.sha256, record.image_key)
+        and (now.size, now.mtime_ns) == (written.size, beside.mtime_ns)
+    )
 
 
 def _put(folder: int, name: str, read_as: Stamp, there: int, free: str, record: Record) -> bool:
@@ -145,31 +153,36 @@ def _put(folder: int, name: str, read_as: Stamp, there: int, free: str, record: 
         # First the sidecar: an image that arrives without one could not be told from somebody else's.
         sidecar.write(there, free, replace(record, file=free))
         try:
-            _link_or_copy(folder, name, there, free)
+            _link_or_copy(folder, name, read_as, there, free)
         except FileExistsError:
             sidecar.remove(there, free)
             return False
-        arrived = stamp(there, free)
-        if (arrived.size, arrived.mtime_ns) != (read_as.size, read_as.mtime_ns):  # another one took its name just now
-            os.unlink(free, dir_fd=there)
+        except Changed:
             sidecar.remove(there, free)
-            raise Changed(name)
+            raise
     except sidecar.Foreign:
         return False
     return True
 
 
-def _link_or_copy(folder: int, name: str, there: int, free: str) -> None:
-    """Give the image a second name in ``there``, never onto an existing file; by a copy across file systems."""
+def _link_or_copy(folder: int, name: str, read_as: Stamp, there: int, free: str) -> None:
+    """Give the image a second name in ``there``, never onto an existing file; by a copy across file systems.
+
+    Raises Changed where another image has taken its first name just now.
+    """
     try:
         os.link(name, free, src_dir_fd=folder, dst_dir_fd=there, follow_symlinks=False)
     except OSError as error:
         if error.errno not in {errno.EXDEV, *sidecar.NO_HARD_LINKS}:
             raise
-        _copy(folder, name, there, free)
+        _copy(folder, name, read_as, there, free)
+        return
+    if not _same_file(stamp(there, free), read_as):
+        os.unlink(free, dir_fd=there)
+        raise Changed(name)
 
 
-def _copy(folder: int, name: str, there: int, free: str) -> None:
+def _copy(folder: int, name: str, read_as: Stamp, there: int, free: str) -> None:
     temp, file = sidecar.open_temp(there, free, 0o666)
     try:
         with (
@@ -182,6 +195,8 @@ def _copy(folder: int, name: str, there: int, free: str) -> None:
             os.fchmod(copy.fileno(), status.st_mode & 0o777)
             os.utime(copy.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
             os.fsync(copy.fileno())
+            if not _same_file(Stamp.of(status), read_as):
+                raise Changed(name)
         try:
             os.link(temp, free, src_dir_fd=there, dst_dir_fd=there, follow_symlinks=False)
         except OSError as error:

@@ -129,6 +129,11 @@ class DropQueue:
                     self._backoff.add(job)
             self._changed.notify()
 
+    @property
+    def has_room_for_outcomes(self) -> bool:
+        """Whether there may be more that wait to be recorded: other files than these have no more than ``MOST``."""
+        return len(self._backoff) < 2 * MOST
+
     def overflow(self) -> None:
         """A file had no room, here or on its way here: a rescan has to find it again."""
         with self._lock:

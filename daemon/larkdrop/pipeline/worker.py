@@ -190,6 +190,8 @@ class Worker:
             if outcome:
                 outcome.outdated = outcome.stamp != stamp
                 return Found(outcome)
+            if not self._queue.has_room_for_outcomes:
+                return Failed()  # a later scan finds it
             if self._recorder.is_done_without_sidecar(job.path, stamp):
                 return Then.DONE
             proven = sidecar.look(folder, name, stamp)

@@ -221,8 +221,7 @@ class KeyCache:
             used = connection.db
             try:
                 if used:
-                    with used:
-                        return action(used)
+                    return _act(used, action)
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
@@ -230,10 +229,14 @@ class KeyCache:
             if self._in_use and connection.db is used:  # damaged, or could not be opened anew the last time
                 self._close()
                 self._open()
-            if connection.db is None:
-                raise sqlite3.ProgrammingError("the key cache is not open")
-            with connection.db:
-                return action(connection.db)
+            try:
+                return _act(connection.db, action)
+            except sqlite3.DatabaseError as error:
+                if not _is_corrupt(error):
+                    raise
+                self._close()
+                self._begin_anew(error)  # it is damaged where opening it does not look
+            return _act(connection.db, action)
 
     def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
@@ -242,16 +245,22 @@ class KeyCache:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            aside = self._put_aside()
-            self._log.error(
-                "key_cache_damaged", path=str(self.path), reason=str(error), set_aside=str(aside),
-                hint="A new one was begun; files that have a sidecar stay as they are.",
-            )  # fmt: skip
-            self._writes.db = self._connect()
-        self._reads.db = self._connect()
+            self._begin_anew(error)
+        else:
+            self._reads.db = self._connect()
+            self._file = os.stat(self.path)
+
+    def _begin_anew(self, why: sqlite3.DatabaseError) -> None:
+        aside = self._put_aside()
+        self._log.error(
+            "key_cache_damaged", path=str(self.path), reason=str(why), set_aside=str(aside),
+            hint="A new one was begun; files that have a sidecar stay as they are.",
+        )  # fmt: skip
+        self._writes.db, self._reads.db = self._connect(), self._connect()
         self._file = os.stat(self.path)
 
     def _close(self) -> None:
+        self._file = None
         for connection in (self._reads, self._writes):
             if connection.db:
                 connection.db.close()
@@ -294,7 +303,17 @@ def _values(row: Row) -> tuple[object, ...]:
     return (path, watch, *told, record.error_message or None)
 
 
+def _act(db: sqlite3.Connection | None, action: Callable[[sqlite3.Connection], T]) -> T:
+    if db is None:
+        raise sqlite3.ProgrammingError("the key cache is not open")
+    with db:
+        return action(db)
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file itself is at fault, and not the disk or a lock."""
-    name = getattr(error, "sqlite_errorname", "")
-    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name == "SQLITE_ERROR"
+    """Whether the file itself is at fault, and not the disk or a lock; or it has not the tables of a key cache."""
+    return _is_corrupt(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR"
+
+
+def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))

@@ -7,10 +7,12 @@ Who may open the state folder may ask.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -31,6 +33,8 @@ from larkdrop.service.status import status
 NAME = "control"
 # Seconds to wait for the other side.
 TIMEOUT = 10.0
+# Where the machine has none left of something, a question waits; and for how many seconds until the next look.
+SHORTAGES, PAUSE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}), 0.1
 # Bytes of a question or an answer; one with thousands of paths is still a line.
 MAX_LINE = 64 * 1024 * 1024
 
@@ -78,8 +82,11 @@ class Control:
         while True:
             try:
                 asker, _ = listener.accept()
-            except OSError:  # closed
-                return
+            except OSError as error:
+                if error.errno not in SHORTAGES:  # it was closed
+                    return
+                time.sleep(PAUSE)
+                continue
             with asker, suppress(OSError):
                 asker.settimeout(TIMEOUT)
                 _send(asker, self._answer_to(_receive(asker)))

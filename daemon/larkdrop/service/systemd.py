@@ -13,6 +13,8 @@ import os
 import socket
 import time
 
+from larkdrop.service.texts import printable
+
 # Seconds by which each word while stopping or starting puts off systemd's time-out.
 EXTENSION = 10.0
 # What a line for the journal begins with.
@@ -46,7 +48,7 @@ class Systemd:
         """What it does, in one line; said where it changed."""
         if text != self._status:
             self._status = text
-            self._say(f"STATUS={text}")
+            self._say(f"STATUS={printable(text)}")  # a folder's name may hold a newline, and another message
 
     def alive(self) -> None:
         """It gets on: don't restart it. Said four times in each time-out."""

@@ -205,6 +205,7 @@ BEGIN
                 GROUP BY host
             ) AS one
             WHERE h.scope = p_scope AND h.host = one.host;
+        UPDATE larkdrop.hosts SET seen = now WHERE scope = p_scope AND seen > now + 2;
         app.steps := '{}';
         app.tidied_at := now;
     END IF;

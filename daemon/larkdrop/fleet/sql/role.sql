@@ -17,4 +17,5 @@ REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO larkdrop;
 \connect :"database"
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT larkdrop TO CURRENT_USER; -- else only a superuser may give the schema away
 CREATE SCHEMA IF NOT EXISTS larkdrop AUTHORIZATION larkdrop;
