@@ -64,7 +64,8 @@ class Postgres:
     def thaw(self) -> None:
         """End ``freeze``."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # one of them may have ended by itself
+                os.kill(pid, signal.SIGCONT)
 
     def processes(self) -> list[int]:
         """All of its, by their ids."""

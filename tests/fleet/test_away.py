@@ -106,6 +106,21 @@ def test_the_database_is_made_anew(lark: Sandbox, make_host: MakeHost, postgres:
     assert len(lark.uploads) == 1
 
 
+def test_the_database_is_restored_from_a_backup(
+    lark: Sandbox, make_host: MakeHost, postgres: Postgres, database: str
+) -> None:
+    """By what docs/fleet.md says, every host sends all its keys again."""
+    first, second = make_host().start(), make_host().start()
+    wait_for_sidecar(first.drop("one.png", picture(1)))
+    wait_until(lambda: postgres.ask("SELECT 1 FROM larkdrop.keys", database))
+    postgres.ask("DELETE FROM larkdrop.keys", database)
+    postgres.ask("UPDATE larkdrop.meta SET born = gen_random_uuid()", database)
+    postgres.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'larkdrop'", database)
+    wait_until(lambda: len(first.events("fleet_joined")) == len(second.events("fleet_joined")) == 2)
+    assert wait_for_sidecar(second.drop("same.png", picture(1)))["host"] == "host-0"
+    assert len(lark.uploads) == 1
+
+
 def test_two_hosts_of_one_name(make_host: MakeHost) -> None:
     """The earlier one says so, and goes on alone."""
     first, second = make_host(fleet={"host": "twin"}).start(), make_host(fleet={"host": "twin"}).start()

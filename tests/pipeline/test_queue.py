@@ -283,6 +283,23 @@ def test_an_outcome_to_be_recorded_outlives_a_full_queue(
     assert place.job is job
 
 
+def test_a_file_that_another_process_works_on_is_looked_at_again_and_again(
+    queue: DropQueue, drop: Callable[[str], Drop]
+) -> None:
+    """However much waits for tickets: for how long its lock is refused tells whether that process is frozen."""
+    for name in "abc":
+        queue.put_backlog(drop(name))
+    for _ in range(3):
+        job = queue.take()
+        assert job
+        assert Path(job.path).name == "a"
+        job.is_locked = True
+        queue.retry_later(job, 0)
+    job = queue.take()
+    assert job
+    assert job.ticket is None
+
+
 def test_outcomes_that_wait_to_be_recorded_are_bounded(
     queue: DropQueue, drop: Callable[[str], Drop], monkeypatch: pytest.MonkeyPatch
 ) -> None:

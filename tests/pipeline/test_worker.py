@@ -29,7 +29,7 @@ from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
-from larkdrop.records.shared_keys import Alone
+from larkdrop.records.shared_keys import Alone, Elsewhere, SharedKeys
 from larkdrop.records.sidecar_fields import Record
 from tests.helpers import picture, sidecar_of, wait_until
 
@@ -50,7 +50,10 @@ class CountingClient(Client):
 class Line:
     """A worker and all it needs, one job at a time."""
 
-    def __init__(self, home: Path, stack: ExitStack, after_upload: str = "keep", pause: float = 0.001) -> None:
+    def __init__(
+        self, home: Path, stack: ExitStack, after_upload: str = "keep", pause: float = 0.001,
+        shared: SharedKeys | None = None,
+    ) -> None:  # fmt: skip
         self.inbox = home / "inbox"
         self.inbox.mkdir()
         self.settings = Settings.model_validate({
@@ -65,7 +68,7 @@ class Line:
         pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        claims = Claims(self.queue, self.cache, Alone())
+        claims = Claims(self.queue, self.cache, shared or Alone())
         self.recorder = Recorder(
             self.settings.watch, self.cache, results, queue=self.queue, claims=claims, backoff=backoff
         )
@@ -271,3 +274,36 @@ def test_a_ticket_that_is_over_before_the_call(line: Line) -> None:
         job.ticket.until = 0.0
         line.worker.handle(job)
         assert line.client.calls == made
+
+
+class Rejoining(Alone):
+    """A host that is back among others, of which one still has an old claim to each file."""
+
+    host = "host-0"
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def still_held(self, path: str) -> bool:
+        return "claim" in self.seen
+
+    def claim_file(self, path: str, state: str) -> Elsewhere | None:  # type: ignore[override]
+        self.seen.append("claim" if "upload" in self.seen else "alone")
+        return Elsewhere("old") if self.seen.count("claim") == 1 else None
+
+    def release(self, path: str) -> None:
+        self.seen.append("release")
+
+
+def test_an_outcome_that_another_hosts_old_claim_is_in_the_way_of(tmp_path: Path, stack: ExitStack) -> None:
+    """Its file stays locked until it is recorded: no other host uploads it meanwhile."""
+    shared = Rejoining()
+    line = Line(tmp_path, stack, shared=shared)
+    line.client.while_uploading = lambda: shared.seen.append("upload")
+    path = line.drop("a.png", picture())
+    line.work_all()
+    assert shared.seen == ["alone", "upload", "claim", "claim", "release"]
+    assert line.client.calls == 1
+    beside = sidecar_of(path)
+    assert beside
+    assert not beside["reused"]

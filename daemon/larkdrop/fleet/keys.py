@@ -68,9 +68,12 @@ class FleetKeys(SharedKeys):
     def host(self) -> str:
         return self._identity.host
 
-    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:
-        patience = LOCK_PATIENCE if self._takes_part else LOCK_PATIENCE_ALONE
-        return self._locks.acquire(path, folder) or refused_for > patience
+    @property
+    def lock_patience(self) -> float:
+        return LOCK_PATIENCE if self._takes_part else LOCK_PATIENCE_ALONE
+
+    def lock_file(self, path: str, folder: int) -> bool:
+        return self._locks.acquire(path, folder)
 
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         name = f"file {state}"

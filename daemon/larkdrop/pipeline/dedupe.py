@@ -46,13 +46,17 @@ class Claims:
         return self._shared.host
 
     def lock_file(self, job: Job, folder: int) -> bool:
-        """Be the only process that works on a file in the open ``folder``; False where another one does."""
+        """Be the only process that works on a file in the open ``folder``; False where another one does.
+
+        True also where that one has not ended for so long that it is left to the claims.
+        """
         now = time.monotonic()
-        job.locked_since = min(job.locked_since, now)
-        if not self._shared.lock_file(job.path, folder, now - job.locked_since):
-            return False
-        job.locked_since = math.inf
-        return True
+        if self._shared.lock_file(job.path, folder):
+            job.locked_since, job.is_locked = math.inf, False
+        else:
+            job.locked_since = min(job.locked_since, now)
+            job.is_locked = now - job.locked_since <= self._shared.lock_patience
+        return not job.is_locked
 
     def claim_file(self, job: Job, stamp: Stamp, sha256: str) -> Elsewhere | None:
         """Be the one who records a file in a state, or moves it, among all hosts that see it."""

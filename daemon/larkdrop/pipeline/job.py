@@ -57,6 +57,7 @@ class Job:
     doubted: Outcome | None = None  # known, unless another host has recorded the file meanwhile
     taken_at: float = 0.0  # monotonic seconds, since a worker has it; infinite while it is recorded or a duplicate
     locked_since: float = math.inf  # monotonic seconds, where another process works on its file
+    is_locked: bool = False  # by that process, which is waited for
     calls: int = 0  # made for this file so far
     failed_calls: int = 0  # of these, by the moment's fault, but for throttles
     refused: int = 0  # calls refused as such, while other pictures were uploaded

@@ -314,7 +314,7 @@ class DropQueue:
 
     def _line_up(self, job: Job, *, needs_call: bool = False) -> None:
         """Put a job where it waits."""
-        if job.outcome:  # only the recording is left
+        if job.outcome or job.is_locked:  # only to be recorded, or to see whether its file is free
             self._ready.add(job)
         elif job.fresh_until > self._clock():
             lane = self._calls if needs_call else self._fresh

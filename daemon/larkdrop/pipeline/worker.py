@@ -117,7 +117,8 @@ class Worker:
         """Process a job, and do what comes next."""
         ticket = job.ticket
         comes_next = self._process_safely(job)
-        if not isinstance(comes_next, Found):  # then the recorder does
+        # The recorder releases what is found; what was found before stays locked until another host's claim is over.
+        if not (isinstance(comes_next, Found) or (isinstance(comes_next, Elsewhere) and job.doubted)):
             self._claims.release(job)
         self._uploader.give_back(ticket)
         match comes_next:

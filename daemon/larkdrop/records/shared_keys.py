@@ -23,11 +23,12 @@ class SharedKeys(Protocol):
     def host(self) -> str:
         """The name by which others know this host; empty where it is alone."""
 
-    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:
-        """Be the only one who looks at a file in the open ``folder``, until released; False where another host is.
+    @property
+    def lock_patience(self) -> float:
+        """Seconds for which a lock that is refused is waited for: a host that does not end is not, forever."""
 
-        It has been refused for ``refused_for`` seconds: a host that does not end is not waited for forever.
-        """
+    def lock_file(self, path: str, folder: int) -> bool:
+        """Be the only one who looks at a file in the open ``folder``, until released; False where another host is."""
 
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         """Be the one who records a file in this ``state``, by whichever path other hosts see it, until released."""
@@ -49,8 +50,9 @@ class Alone(SharedKeys):
     """One host, which shares with none."""
 
     host = ""
+    lock_patience = 0.0
 
-    def lock_file(self, path: str, folder: int, refused_for: float) -> bool:  # noqa: ARG002
+    def lock_file(self, path: str, folder: int) -> bool:  # noqa: ARG002
         return True
 
     def claim_file(self, path: str, state: str) -> None:
