@@ -61,10 +61,12 @@ def test_damage_where_opening_it_does_not_look(cache: KeyCache) -> None:
         cache.put(row(number))
     with closing(sqlite3.connect(cache.path)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    size = cache.path.stat().st_size
+        last = "SELECT pgoffset FROM dbstat WHERE name = 'keys' AND pagetype = 'leaf' ORDER BY path DESC LIMIT 20"
+        places = [place for (place,) in other.execute(last)]
     with cache.path.open("r+b") as file:
-        file.seek(16 * 4096)
-        file.write(b"\xff" * (size - 16 * 4096))
+        for place in places:
+            file.seek(place)
+            file.write(b"\xff" * 4096)
     with closing(sqlite3.connect(cache.path)) as other:  # which has other processes read it anew
         other.execute("PRAGMA user_version = 1")
     cache.put(row(3000))
