@@ -21,6 +21,7 @@ from larkdrop.folder.settle import Settle
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.pace import Pace
 from larkdrop.lark.windows import LocalWindows
+from larkdrop.pipeline import queue as queue_module
 from larkdrop.pipeline.backoff import Backoff
 from larkdrop.pipeline.dedupe import Claims
 from larkdrop.pipeline.queue import DropQueue
@@ -274,6 +275,19 @@ def test_a_ticket_that_is_over_before_the_call(line: Line) -> None:
         job.ticket.until = 0.0
         line.worker.handle(job)
         assert line.client.calls == made
+
+
+def test_no_more_outcomes_than_can_wait(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While as many wait to be recorded as may, no key is asked for; what came meanwhile is found by a scan."""
+    path = line.drop("a.png", picture())
+    with monkeypatch.context() as full:
+        full.setattr(queue_module, "MOST", 0)
+        line.work()
+    assert line.client.calls == 0
+    assert line.queue.take_overflow()
+    line.queue.put_backlog(Drop(str(path), line.settings.watch[0]))
+    line.work_all()
+    assert sidecar_of(path)
 
 
 class Rejoining(Alone):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from larkdrop.folder import after_upload
+from larkdrop.folder import after_upload, sidecar
 from larkdrop.folder.picture import Changed, Stamp
 from larkdrop.records.sidecar_fields import Record
 from tests.asking import ask, explained, key, say
@@ -80,6 +80,20 @@ def test_pictures_moved_under_one_name_stay_findable(moved: tuple[Daemon, list[s
     (done / "snapshot.2.png.lark.json").unlink()
     assert f"uploaded from {daemon.inbox}/snapshot.png" in explained(daemon, done / "snapshot.2.png")["says"]
     assert "3 pictures were" in explained(daemon, done)["says"]
+
+
+def test_a_place_that_another_picture_will_have(moved: tuple[Daemon, list[str]], tmp_path: Path) -> None:
+    """What arrived there is taken for the picture itself, but for as long as it is not another one's place."""
+    done = tmp_path / "done"
+    folder = os.open(done, os.O_RDONLY)
+    try:
+        record = sidecar.read(folder, "snapshot.2.png")
+    finally:
+        os.close(folder)
+    assert record
+    last = done / "snapshot.2.png"
+    assert after_upload.place_for(done, "snapshot.png", record, ()) == last
+    assert after_upload.place_for(done, "snapshot.png", record, {str(last)}) == done / "snapshot.3.png"
 
 
 def test_the_result_log_says_where_a_picture_went(moved: tuple[Daemon, list[str]], tmp_path: Path) -> None:

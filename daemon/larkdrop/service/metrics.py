@@ -40,7 +40,7 @@ NAMES = {
     "larkdrop_calls_total": "Calls to upload, by whose fault they failed, and the platform's code.",
     "larkdrop_call_seconds": "How long calls to upload took.",
     "larkdrop_retries_total": "Tries that failed and are made again later, by cause.",
-    "larkdrop_queue_files": "Files that are known and not done, by folder and lane; of a lane at most some 10,000.",
+    "larkdrop_queue_files": "Files that are known and not done, by folder and lane; of a lane at most some 20,000.",
     "larkdrop_oldest_waiting_seconds": "For how long the file has waited that waits longest, by folder.",
     "larkdrop_gate_held": "1 where calls are held for this reason.",
     "larkdrop_rate_used": "Calls of the last second and of the last minute.",
