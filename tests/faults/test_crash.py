@@ -12,7 +12,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -44,6 +46,13 @@ def tmpfs(place: Path, size: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder on another file system than ``tmp_path``."""
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 def unlimited(lark: Sandbox) -> None:
@@ -367,64 +376,88 @@ def test_a_hostile_folder(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> 
 @pytest.mark.parametrize("after", ["move", "delete"])
 @pytest.mark.parametrize("across", [False, True])
 def test_after_upload(
-    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, after: str, *, across: bool
+    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, elsewhere: Path, after: str, *, across: bool
 ) -> None:
     """Never before the record is durable, never onto an existing file, across file systems too."""
-    done = Path("/dev/shm", f"larkdrop-test-{os.getpid()}") if across else tmp_path / "done"
-    done.mkdir(parents=True)
-    try:
-        (done / "a.png").write_bytes(b"somebody's")
-        watch = {"path": tmp_path / "inbox", "after_upload": after} | ({"move_to": done} if after == "move" else {})
-        with make_daemon(watch=[watch]) as daemon:
-            (daemon.inbox / "sub").mkdir()
-            contents = {"a.png": picture(1), "sub/b.png": picture(2), "bad.png": b"words"}
-            for name, content in contents.items():
-                daemon.drop(name, content)
-            wait_until(
-                lambda: len(daemon.results()) == 3 and len(daemon.events("moved") + daemon.events("deleted")) == 2
-            )
-            assert daemon.stop() == 0
-        assert not (daemon.inbox / "a.png").exists()
-        assert not (daemon.inbox / "sub" / "b.png").exists()
-        assert (daemon.inbox / "bad.png").read_bytes() == b"words"
-        assert (done / "a.png").read_bytes() == b"somebody's"
-        if after == "move":
-            for name, content in (("a.1.png", picture(1)), ("sub/b.png", picture(2))):
-                assert (done / name).read_bytes() == content
-                assert true_answer(lark, done / name)
-                assert (sidecar_of(done / name) or {})["file"] == Path(name).name
-        else:
-            assert (daemon.inbox / name_for("a.png")).exists()
-    finally:
-        shutil.rmtree(done)
+    done = elsewhere if across else tmp_path / "done"
+    done.mkdir(exist_ok=True)
+    (done / "a.png").write_bytes(b"somebody's")
+    watch = {"path": tmp_path / "inbox", "after_upload": after} | ({"move_to": done} if after == "move" else {})
+    with make_daemon(watch=[watch]) as daemon:
+        (daemon.inbox / "sub").mkdir()
+        contents = {"a.png": picture(1), "sub/b.png": picture(2), "bad.png": b"words"}
+        for name, content in contents.items():
+            daemon.drop(name, content)
+        wait_until(lambda: len(daemon.results()) == 3 and len(daemon.events("moved") + daemon.events("deleted")) == 2)
+        assert daemon.stop() == 0
+    assert not (daemon.inbox / "a.png").exists()
+    assert not (daemon.inbox / "sub" / "b.png").exists()
+    assert (daemon.inbox / "bad.png").read_bytes() == b"words"
+    assert (done / "a.png").read_bytes() == b"somebody's"
+    if after == "move":
+        for name, content in (("a.1.png", picture(1)), ("sub/b.png", picture(2))):
+            assert (done / name).read_bytes() == content
+            assert true_answer(lark, done / name)
+            assert (sidecar_of(done / name) or {})["file"] == Path(name).name
+    else:
+        assert (daemon.inbox / name_for("a.png")).exists()
 
 
 @pytest.mark.slow
-def test_kills_while_pictures_are_moved(lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Killed between any two steps of a move: every content arrives once, with its true sidecar, and nothing stays."""
+def test_kills_while_pictures_are_moved(
+    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, elsewhere: Path
+) -> None:
+    """Killed in the middle of many moves: every content arrives once, with its true sidecar, and nothing stays."""
     unlimited(lark)
     dice = random.Random(SEED)
-    done = Path("/dev/shm", f"larkdrop-kills-{os.getpid()}")
-    watch = [{"path": tmp_path / "inbox", "after_upload": "move", "move_to": done}]
+    watch = [{"path": tmp_path / "inbox", "after_upload": "move", "move_to": elsewhere}]
     daemon = make_daemon(lark={"base_url": lark.url, **MANY}, watch=watch)
-    try:
-        for n in range(120):
-            daemon.drop(f"{n}.png", picture(n))
-        for _ in range(6):
-            daemon.start(ready=False)
-            target = len(lark.uploads) + dice.randrange(1, 15)
-            wait_until(lambda target=target: len(lark.uploads) >= target)  # type: ignore[misc]  # bound at once
-            daemon.kill()
-        with daemon:
-            wait_until(lambda: not list(daemon.inbox.glob("*.png")))
-            assert daemon.stop() == 0
-        arrived = sorted(done.glob("*.png"))
-        assert sorted(path.read_bytes() for path in arrived) == sorted(picture(n) for n in range(120))
-        assert all(true_answer(lark, path) for path in arrived)
-        assert not [name for name in os.listdir(done) if name.endswith(".tmp")]
+    for n in range(120):
+        daemon.drop(f"{n}.png", picture(n))
+    for _ in range(6):
+        daemon.start(ready=False)
+        target = len(lark.uploads) + dice.randrange(1, 15)
+        wait_until(lambda target=target: len(lark.uploads) >= target)  # type: ignore[misc]  # bound at once
+        daemon.kill()
+    with daemon:
+        wait_until(lambda: not list(daemon.inbox.glob("*.png")))
+        assert daemon.stop() == 0
+    arrived = sorted(elsewhere.glob("*.png"))
+    assert sorted(path.read_bytes() for path in arrived) == sorted(picture(n) for n in range(120))
+    assert all(true_answer(lark, path) for path in arrived)
+    assert not [name for name in os.listdir(elsewhere) if name.endswith(".tmp")]
+    assert os.listdir(daemon.inbox) == []
+
+
+@pytest.mark.slow
+@pytest.mark.needs("strace")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("call", ["/^link", "/^unlink", "/^mkdir", "/sync$"])
+def test_a_kill_before_any_step_of_a_move(
+    lark: Sandbox, make_daemon: Callable[..., Daemon], tmp_path: Path, elsewhere: Path, call: str
+) -> None:
+    """Whichever change of a name or sync of a file it is killed at, the next run finishes, and nothing else stays."""
+    unlimited(lark)
+    done = elsewhere / "done"
+    daemon = make_daemon(
+        lark={"base_url": lark.url, **MANY},
+        watch=[{"path": tmp_path / "inbox", "after_upload": "move", "move_to": done}],
+    )
+    for number in count(1):
+        daemon.drop(f"{number}.png", picture(number))
+        daemon.prefix = ("strace", "-f", "-qq", "-o", "/dev/null", f"--inject={call}:signal=KILL:when={number}")
+        killed = daemon.once().returncode == -signal.SIGKILL
+        daemon.prefix = ()
+        assert daemon.once().returncode == 0
+        place = done / f"{number}.png"
+        assert sorted(os.listdir(done)) == [place.name, name_for(place.name)], f"killed before number {number}"
+        assert place.read_bytes() == picture(number)
+        assert true_answer(lark, place)
         assert os.listdir(daemon.inbox) == []
-    finally:
-        shutil.rmtree(done, ignore_errors=True)
+        shutil.rmtree(done)
+        if not killed:
+            break
+    assert number > 1
 
 
 def test_the_key_cache_is_what_the_log_says(lark: Sandbox, make_daemon: Callable[..., Daemon]) -> None:

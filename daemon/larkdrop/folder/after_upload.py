@@ -57,6 +57,7 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
         while not (_same_content(there, place.name, record) or _put(folder, name, read_as, there, place.name, record)):
             taken.add(str(place))
             place = place_for(place.parent, name, record, taken)
+        sidecar.discard_temp(there, place.name)
         os.fsync(there)
     except OSError as error:  # which names a file within the open folder
         raise OSError(error.errno, error.strerror, str(place.parent)) from error
@@ -205,5 +206,4 @@ def _copy(folder: int, name: str, read_as: Stamp, there: int, free: str) -> None
             os.close(os.open(free, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, dir_fd=there))
             os.rename(temp, free, src_dir_fd=there, dst_dir_fd=there)
     finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temp, dir_fd=there)
+        sidecar.discard_temp(there, free)

@@ -199,9 +199,7 @@ def _publish(folder: int, draft: _Draft) -> None:
     else:
         return
     if not draft.temp:
-        temp = temp_for(place)
-        with suppress(FileNotFoundError):
-            os.unlink(temp, dir_fd=folder)
+        temp = discard_temp(folder, place)
         _link(folder, draft, temp)
         draft.temp = temp
     os.rename(draft.temp, place, src_dir_fd=folder, dst_dir_fd=folder)
@@ -215,16 +213,20 @@ def _link(folder: int, draft: _Draft, name: str) -> None:
         os.link(f"/proc/self/fd/{draft.file}", name, dst_dir_fd=folder, follow_symlinks=True)
 
 
-def temp_for(place: str) -> str:
-    """The temp name of the file that becomes ``place``: one each, since a path is worked on by one thread at a time."""
-    return f"{TEMP_PREFIX}{hashlib.sha256(os.fsencode(place)).hexdigest()[:SHORT_HASH]}{TEMP_SUFFIX}"
+def discard_temp(folder: int, place: str) -> str:
+    """Remove what was written to become ``place``, also before a crash. Returns its temp name.
+
+    Each place has one, since a path is worked on by one thread at a time.
+    """
+    temp = f"{TEMP_PREFIX}{hashlib.sha256(os.fsencode(place)).hexdigest()[:SHORT_HASH]}{TEMP_SUFFIX}"
+    with suppress(FileNotFoundError):
+        os.unlink(temp, dir_fd=folder)
+    return temp
 
 
 def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
-    """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed."""
-    temp = temp_for(place)
-    with suppress(FileNotFoundError):
-        os.unlink(temp, dir_fd=folder)
+    """A new file that becomes ``place``: its name and descriptor."""
+    temp = discard_temp(folder, place)
     return temp, os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
 
 
