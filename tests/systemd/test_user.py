@@ -69,10 +69,11 @@ def test_to_be_rid_of_it(guest: Guest, bob: str) -> None:
 
 
 def test_pipx_for_the_system(guest: Guest) -> None:
-    """The documented pipx command puts larkdrop where the system's units look for it."""
+    """The documented pipx command puts larkdrop where the system's units look for it, and upgrades it there."""
     text = (guest.path(CHECKOUT) / "docs/service.md").read_text()
     command = next(part for part in text.split("`") if part.startswith("PIPX_HOME=/opt/pipx"))
     guest.bash("rm -rf /opt/larkdrop")
+    guest.bash(command, folder=CHECKOUT)
     guest.bash(command, folder=CHECKOUT)
     assert guest.run("/opt/larkdrop/bin/larkdrop", "--version").startswith("larkdrop ")
     guest.bash("rm -rf /opt/larkdrop /opt/pipx")
