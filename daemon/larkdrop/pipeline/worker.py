@@ -53,13 +53,6 @@ class Then(Enum):
 
 
 @dataclass(frozen=True)
-class Found:
-    """The outcome is known, and is to be recorded."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
 class Unfinished:
     """The file may still be written to: it is taken once it has been in this state for ``seconds``."""
 
@@ -74,7 +67,8 @@ class Failed:
     fault: LarkdropError | None = None
 
 
-Next = Then | Found | Unfinished | Duplicate | Elsewhere | Failed
+# An outcome is to be recorded.
+Next = Then | Outcome | Unfinished | Duplicate | Elsewhere | Failed
 
 
 class Worker:
@@ -118,11 +112,11 @@ class Worker:
         ticket = job.ticket
         comes_next = self._process_safely(job)
         # The recorder releases what is found; what was found before stays locked until another host's claim is over.
-        if not (isinstance(comes_next, Found) or (isinstance(comes_next, Elsewhere) and job.doubted)):
+        if not (isinstance(comes_next, Outcome) or (isinstance(comes_next, Elsewhere) and job.doubted)):
             self._claims.release(job)
         self._uploader.give_back(ticket)
         match comes_next:
-            case Found(outcome):
+            case Outcome() as outcome:
                 self._recorder.record(job, outcome)
             case Unfinished(stamp, seconds):
                 self._leave_to_settle(job, stamp, seconds)
@@ -155,7 +149,7 @@ class Worker:
             self._log.debug("gone", path=job.path)
             if job.outcome:
                 job.outcome.outdated = True
-                return Found(job.outcome)
+                return job.outcome
             return Then.DONE
         except Changed:
             self._log.debug("changed_while_read", path=job.path)
@@ -173,7 +167,7 @@ class Worker:
                 self._log_once(number, "error", "machine_short", reason=str(error), path=job.path)
                 return Failed()
             if job.outcome:
-                return Found(job.outcome)
+                return job.outcome
             self._cannot_read(job.path, error)
             return Then.DONE
         except Exception as error:  # noqa: BLE001 - a bug may cost a picture a pause, but not the daemon a worker
@@ -190,7 +184,7 @@ class Worker:
             stamp = picture.stamp(folder, name)
             if outcome:
                 outcome.outdated = outcome.stamp != stamp
-                return Found(outcome)
+                return outcome
             if not self._queue.has_room_for_outcomes:
                 return Failed()  # a later scan finds it
             if self._recorder.is_done_without_sidecar(job.path, stamp):
@@ -202,7 +196,7 @@ class Worker:
                 return Elsewhere()
             if proven:
                 elsewhere = self._claims.claim_file(job, stamp, proven.sha256)
-                return elsewhere or Found(Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True))
+                return elsewhere or Outcome(proven, stamp, left={Step.AFTER_UPLOAD}, was_known=True)
             with self._memory.reserved(stamp.size) as has_room:
                 return self._read(job, folder, name) if has_room else Then.NEEDS_MEMORY
 
@@ -215,10 +209,10 @@ class Worker:
         if elsewhere := self._claims.claim_file(job, read.stamp, read.sha256):
             return elsewhere
         if record := _vouched(folder, name, read):
-            return Found(Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True))
+            return Outcome(record, read.stamp, left={Step.AFTER_UPLOAD}, was_known=True)
         if job.doubted and job.doubted.stamp == read.stamp:
             outcome, job.doubted = job.doubted, None
-            return Found(outcome)
+            return outcome
         return self._find_key(job, name, read)
 
     def _find_key(self, job: Job, name: str, read: Picture) -> Next:
@@ -250,7 +244,7 @@ class Worker:
             job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id, host=self._claims.host
         )
 
-    def _reused(self, job: Job, name: str, read: Picture, content: Content, known: Known) -> Found:
+    def _reused(self, job: Job, name: str, read: Picture, content: Content, known: Known) -> Outcome:
         """The outcome with a key that is known."""
         return self._found(
             job, name, read, content if known.is_new_here else None, image_key=known.image_key, log_id=known.log_id,
@@ -259,7 +253,7 @@ class Worker:
 
     def _found(
         self, job: Job, name: str, read: Picture, content: Content | None = None, *, reused: bool = False, **fields: Any
-    ) -> Found:
+    ) -> Outcome:
         """The outcome of what was read: ``content`` has a key that is new here, ``fields`` are those of the record."""
         lark, shape = self._settings.lark, read.shape
         record = Record(
@@ -271,7 +265,7 @@ class Worker:
         if record.status == "uploaded":
             log_id = None if reused else record.log_id or None
             self._log.info(record.event, path=job.path, image_key=record.image_key, log_id=log_id)
-        return Found(Outcome(record, read.stamp, content))
+        return Outcome(record, read.stamp, content)
 
     def _cannot_read(self, path: str, error: OSError) -> None:
         say = self._log.debug if path in self._unreadable else self._log.error
