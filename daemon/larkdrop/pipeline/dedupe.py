@@ -33,17 +33,12 @@ class Claims:
     """Single flight: the first job with a content uploads it, and the others wait for its key."""
 
     def __init__(self, queue: DropQueue, cache: KeyCache, shared: SharedKeys) -> None:
+        self.shared = shared
         self._queue = queue
         self._cache = cache
-        self._shared = shared
         self._lock = threading.Lock()
         self._duplicates: dict[Content, list[Job]] = {}
         self._claimed_by: dict[str, Content] = {}  # by path, since another job may take over an outcome
-
-    @property
-    def host(self) -> str:
-        """The name by which other hosts know this one; empty where it is alone."""
-        return self._shared.host
 
     def lock_file(self, job: Job, folder: int) -> bool:
         """Be the only process that works on a file in the open ``folder``; False where another one does.
@@ -51,16 +46,16 @@ class Claims:
         True also where that one has not ended for so long that it is left to the claims.
         """
         now = time.monotonic()
-        if self._shared.lock_file(job.path, folder):
+        if self.shared.lock_file(job.path, folder):
             job.locked_since, job.is_locked = math.inf, False
         else:
             job.locked_since = min(job.locked_since, now)
-            job.is_locked = now - job.locked_since <= self._shared.lock_patience
+            job.is_locked = now - job.locked_since <= self.shared.lock_patience
         return not job.is_locked
 
     def claim_file(self, job: Job, stamp: Stamp, sha256: str) -> Elsewhere | None:
         """Be the one who records a file in a state, or moves it, among all hosts that see it."""
-        return self._shared.claim_file(job.path, f"{stamp.inode} {stamp.mtime_ns} {sha256}")
+        return self.shared.claim_file(job.path, f"{stamp.inode} {stamp.mtime_ns} {sha256}")
 
     def find_or_claim(self, content: Content, job: Job) -> Known | Duplicate | Elsewhere | None:
         """The key of a content, from here or another host. Where there is none, be the job that uploads it.
@@ -74,7 +69,7 @@ class Claims:
                 return known
             self._duplicates[content] = []
             self._claimed_by[job.path] = content
-        return self._shared.find_or_claim(job.path, content, upload=job.ticket is not None)
+        return self.shared.find_or_claim(job.path, content, upload=job.ticket is not None)
 
     def release(self, job: Job) -> None:
         """What was claimed for this path is in the key cache, or given up: its duplicates are looked at again.
@@ -85,7 +80,7 @@ class Claims:
         if job.outcome and job.outcome.holds_unkept_key:
             return
         if job.outcome is None:
-            self._shared.release(job.path)
+            self.shared.release(job.path)
         with self._lock:
             content = self._claimed_by.pop(job.path, None)
             duplicates = self._duplicates.pop(content) if content else []
@@ -101,14 +96,10 @@ class Claims:
                 return
         self._queue.look_again(job)
 
-    def still_held(self, job: Job) -> bool:
-        """Whether no other host can have recorded the job's file meanwhile."""
-        return self._shared.still_held(job.path)
-
     def wait_for_host(self, elsewhere: Elsewhere, job: Job) -> None:
         """Give the job back to the queue once the other host is done with it, or gone."""
         job.taken_at = math.inf
         if not elsewhere.claim:
             self._queue.retry_later(job, LOOK_SECONDS)
             return
-        self._shared.wait_for(elsewhere, partial(self._queue.look_again, job))
+        self.shared.wait_for(elsewhere, partial(self._queue.look_again, job))

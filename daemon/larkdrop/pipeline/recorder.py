@@ -147,12 +147,12 @@ class Recorder:
 
     def _is_taken(self, job: Job, outcome: Outcome) -> bool:
         """Whether another host has recorded the file meanwhile, or may be at it."""
-        if not self._claims.host:
+        if not self._claims.shared.host:
             return False
         with suppress(NotAFile, OSError), picture.parent_of(str(job.watch.path), job.path) as (folder, name):
             if sidecar.look(folder, name, outcome.stamp):
                 return True
-        return not self._claims.still_held(job)
+        return not self._claims.shared.still_held(job.path)
 
     def _take_steps(self, jobs: list[Job], inbox: _Inbox) -> None:
         self._take_step(Step.RESULT_LOG, "result log", self._results.path, jobs, self._append)

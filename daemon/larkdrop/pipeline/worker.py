@@ -241,14 +241,15 @@ class Worker:
                 error_code=fault.code, error_message=fault.message, error_hint=fault.hint,
             )  # fmt: skip
         return self._found(
-            job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id, host=self._claims.host
-        )
+            job, name, read, content, image_key=uploaded.image_key, log_id=uploaded.log_id,
+            host=self._claims.shared.host,
+        )  # fmt: skip
 
     def _reused(self, job: Job, name: str, read: Picture, content: Content, known: Known) -> Outcome:
         """The outcome with a key that is known."""
         return self._found(
             job, name, read, content if known.is_new_here else None, image_key=known.image_key, log_id=known.log_id,
-            host=known.uploaded_by or self._claims.host, reused=True,
+            host=known.uploaded_by or self._claims.shared.host, reused=True,
         )  # fmt: skip
 
     def _found(
