@@ -52,7 +52,7 @@ class DropQueue:
         self._again: dict[str, Job] = {}  # came again while it was worked on
         self._fresh_in_a_row = 0  # tickets since the backlog had one
         self._late = LateCount()
-        self._scan_waits = False
+        self.scan_waits = False  # until there is room in the backlog
         self._idle = 0  # workers that wait for a job
         self._handed_out = 0
         self._overflowed = False
@@ -79,9 +79,9 @@ class DropQueue:
         """A drop that a scan found. Waits while the backlog is full; False once stopped."""
         with self._lock:
             while len(self._backlog) >= MOST and not self._stopped:
-                self._scan_waits = True
+                self.scan_waits = True
                 self._room.wait()
-            self._scan_waits = False
+            self.scan_waits = False
             if not self._holds(drop.path) and drop.path not in self._working:
                 self._backlog.add(Job(drop, queued_at=self._clock()))
                 self._changed.notify()
@@ -145,11 +145,6 @@ class DropQueue:
             is_due = self._overflowed and max(len(self._backlog), len(self._backoff)) < MOST // 2
             self._overflowed = self._overflowed and not is_due
             return is_due
-
-    @property
-    def scan_waits(self) -> bool:
-        """Whether a scan waits for room in the backlog."""
-        return self._scan_waits
 
     @property
     def late(self) -> int:
