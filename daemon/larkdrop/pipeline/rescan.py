@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 
@@ -18,7 +16,6 @@ from larkdrop.config.settings import Watch
 from larkdrop.folder.scan import Scan
 from larkdrop.pipeline.queue import DropQueue
 
-T = TypeVar("T")
 # The threads that walk through folders.
 RESCAN, FOLDERS = "rescan", "new folders"
 
@@ -33,39 +30,25 @@ class Rescan:
         self._seconds = seconds
         self._log = structlog.get_logger()
         self._changed = threading.Condition()
-        self._scans: dict[Watch, None] = {}  # asked for
-        self._folders: dict[tuple[Watch, str], None] = {}  # new sub-folders, asked for
-        self._walking = 0
+        # By thread: the watched folders, and new sub-folders, for which a walk was asked that has not begun.
+        self._wanted: dict[str, dict[tuple[Watch, str], None]] = {RESCAN: {}, FOLDERS: {}}
         self._seen = 0  # files and folders, in all walks that are over
         self._walks: dict[str, Scan | None] = {RESCAN: None, FOLDERS: None}  # under way
         self._stopped = False
-        self._unreadable: set[str] = set()
         self._period = dict.fromkeys(watches, seconds)
-        self._due = {watch: time.monotonic() + seconds for watch in watches}
+        self.next_due = {watch: time.monotonic() + seconds for watch in watches}  # monotonic seconds
+        self.unreadable: set[str] = set()  # folders that could not be listed when last looked at; replaced as a whole
 
     @property
     def idle(self) -> bool:
         """Whether every walk that was asked for is finished."""
         with self._changed:
-            return not (self._scans or self._folders or self._walking)
-
-    @property
-    def next_due(self) -> dict[Watch, float]:
-        """When each folder is walked through next, in monotonic seconds."""
-        return dict(self._due)
-
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """Folders that could not be listed when they were last looked at."""
-        return tuple(self._unreadable)
+            return not (any(self._wanted.values()) or any(self._walks.values()))
 
     def request(self, watch: Watch, below: str = "") -> None:
         """Look through a watched folder, or its sub-folder ``below``, as soon as possible."""
         with self._changed:
-            if below:
-                self._folders[watch, below] = None
-            else:
-                self._scans[watch] = None
+            self._wanted[FOLDERS if below else RESCAN][watch, below] = None
             self._changed.notify_all()
 
     def request_all(self) -> None:
@@ -77,7 +60,7 @@ class Rescan:
         """Walk through a folder every ``poll_seconds``, since not all changes in it are reported; or no longer."""
         with self._changed:
             self._period[watch] = min(watch.poll_seconds, self._seconds) if polled else self._seconds
-            self._due[watch] = time.monotonic() + self._period[watch]
+            self.next_due[watch] = time.monotonic() + self._period[watch]
             self._changed.notify_all()
 
     def tick(self) -> None:
@@ -101,38 +84,35 @@ class Rescan:
 
     def run(self) -> None:
         """Walk through watched folders when asked to, and through each when its time has come, until stopped."""
-        began = time.time()
-        swept: set[Watch] = set()
-        while watch := self._next(self._scans, self._until_due):
-            self._walk(watch, sweep_before=0.0 if watch in swept else began)
-            swept.add(watch)
+        unswept = dict.fromkeys(self._watches, time.time())
+        while wanted := self._next(RESCAN):
+            watch, _ = wanted
+            self._walk(watch, sweep_before=unswept.pop(watch, 0.0))
 
     def run_folders(self) -> None:
         """Walk through new sub-folders, until stopped: in a thread of its own, since a rescan waits for room."""
-        while wanted := self._next(self._folders, lambda: None):
+        while wanted := self._next(FOLDERS):
             self._walk(*wanted)
 
-    def _next(self, wanted: dict[T, None], until_due: Callable[[], float | None]) -> T | None:
-        """The next walk to take; None once stopped. ``until_due`` asks for what is due, and tells when more will be."""
+    def _next(self, thread: str) -> tuple[Watch, str] | None:
+        """The next walk for a thread to take; None once stopped."""
+        wanted = self._wanted[thread]
         with self._changed:
             while not self._stopped:
-                pause = until_due()
+                pause = self._until_due() if thread == RESCAN else None
                 if wanted:
-                    self._walking += 1
-                    found = next(iter(wanted))
-                    del wanted[found]
-                    return found
+                    return next(iter(wanted))
                 self._changed.wait(pause)
         return None
 
     def _until_due(self) -> float:
         """Ask for a rescan of each folder whose time has come. Returns the seconds until the next one's."""
         now = time.monotonic()
-        for watch, due in self._due.items():
+        for watch, due in self.next_due.items():
             if due <= now:
-                self._scans[watch] = None
-                self._due[watch] = now + self._period[watch]
-        return min(self._due.values()) - now
+                self._wanted[RESCAN][watch, ""] = None
+                self.next_due[watch] = now + self._period[watch]
+        return min(self.next_due.values()) - now
 
     def _walk(self, watch: Watch, below: str = "", *, sweep_before: float = 0.0) -> None:
         began, found, root = time.monotonic(), 0, below or str(watch.path)
@@ -141,7 +121,7 @@ class Rescan:
         def cannot_list(folder: str, error: OSError) -> None:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 unreadable.add(folder)
-                say = self._log.debug if folder in self._unreadable else self._log.error
+                say = self._log.debug if folder in self.unreadable else self._log.error
                 hint = "Let larkdrop's user list it; every rescan looks again."
                 say("cannot_list", path=folder, reason=error.strerror, hint=hint)
 
@@ -149,16 +129,17 @@ class Rescan:
             watch, below=below, sweep_before=sweep_before, unreadable=cannot_list, stopped=lambda: self._stopped
         )
         thread = FOLDERS if below else RESCAN
-        self._walks[thread] = scan
+        with self._changed:
+            del self._wanted[thread][watch, below]
+            self._walks[thread] = scan
         for drop in scan:
             found += 1
             if below:
                 self._queue.put(drop)
             elif not self._queue.put_backlog(drop):
                 return
-        self._walks[thread] = None
-        self._seen += 1 + scan.seen
         self._log.debug("looked", path=root, found=found, seconds=round(time.monotonic() - began, 3))
         with self._changed:
-            self._unreadable = unreadable | {one for one in self._unreadable if not Path(one).is_relative_to(root)}
-            self._walking -= 1
+            self.unreadable = unreadable | {one for one in self.unreadable if not Path(one).is_relative_to(root)}
+            self._seen += 1 + scan.seen
+            self._walks[thread] = None
