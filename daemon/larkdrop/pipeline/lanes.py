@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
@@ -16,42 +16,21 @@ from larkdrop.pipeline.job import Job
 LATE_SECONDS = 60
 
 
-class Lane:
-    """First come, first served."""
-
-    def __init__(self) -> None:
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._jobs
-
-    def paths(self) -> Iterable[str]:
-        return self._jobs.keys()
-
-    def __iter__(self) -> Iterator[Job]:
-        return iter(self._jobs.values())
+class Lane(OrderedDict[str, Job]):
+    """Jobs by path: first come, first served. They come by ``add`` and go by ``pop`` and ``pop_first`` only."""
 
     def add(self, job: Job) -> None:
-        self._jobs[job.path] = job
+        self[job.path] = job
 
     def add_in_turn(self, job: Job) -> None:
         """As ``add``, but first again where it has waited for longer than the first."""
-        first = next(iter(self), None)
+        first = next(iter(self.values()), None)
         self.add(job)
         if first and job.queued_at < first.queued_at:
-            self._jobs.move_to_end(job.path, last=False)
-
-    def get(self, path: str) -> Job | None:
-        return self._jobs.get(path)
-
-    def pop(self, path: str) -> Job:
-        return self._jobs.pop(path)
+            self.move_to_end(job.path, last=False)
 
     def pop_first(self) -> Job:
-        return self._jobs.pop(next(iter(self._jobs)))
+        return self.pop(next(iter(self)))
 
 
 class FreshLane(Lane):
@@ -61,14 +40,14 @@ class FreshLane(Lane):
         super().__init__()
         self._seconds: dict[int, dict[str, Job]] = {}
 
-    def __iter__(self) -> Iterator[Job]:
+    def in_order(self) -> Iterator[Job]:
         return (job for second in sorted(self._seconds, reverse=True) for job in self._seconds[second].values())
 
     def add(self, job: Job) -> None:
         super().add(job)
         self._seconds.setdefault(int(job.fresh_until), {})[job.path] = job
 
-    def pop(self, path: str) -> Job:
+    def pop(self, path: str) -> Job:  # type: ignore[override]
         job = super().pop(path)
         second = int(job.fresh_until)
         del self._seconds[second][path]
@@ -111,9 +90,9 @@ class BackoffLane(Lane):
 
     def end_pauses(self, now: float) -> None:
         """All are due now."""
-        for job in self:
+        for job in self.values():
             job.due = now
-        self._heap = [(job.due, next(self._numbers), job) for job in self]
+        self._heap = [(job.due, next(self._numbers), job) for job in self.values()]
 
 
 class LateCount:

@@ -162,7 +162,7 @@ class DropQueue:
         """How many calls may be needed for fresh drops and for the backlog; and how many paths wait in all."""
         with self._lock:
             fresh = len(self._fresh) + len(self._calls)
-            return fresh, len(self._backlog), sum(len(lane) for lane in self._lanes)
+            return fresh, len(self._backlog), sum(map(len, self._lanes))
 
     def left(self, settling: Callable[[], set[str]]) -> int:
         """How many paths are in here or among ``settling``, which is asked while nothing moves between the two.
@@ -170,15 +170,15 @@ class DropQueue:
         A file that a scan and an event found at the same time may be in both for a moment, and counts once.
         """
         with self._lock:
-            here = sum(len(lane) for lane in self._lanes) + len(self._working)
-            return here + len(settling().difference(self._working, *(lane.paths() for lane in self._lanes)))
+            places = (*self._lanes, self._working)
+            return sum(map(len, places)) + len(settling().difference(*places))
 
     def by_folder(self) -> dict[Path, FolderCounts]:
         """How many paths of each folder are where, and how long the oldest has waited; of folders that have some."""
         with self._lock:
             now = self._clock()
-            fresh = tuple(chain(self._ready, self._fresh, self._calls))
-            lanes = (fresh, tuple(self._backlog), tuple(self._backoff), tuple(self._working.values()))
+            fresh = (*self._ready.values(), *self._fresh.values(), *self._calls.values())
+            lanes = (fresh, tuple(self._backlog.values()), tuple(self._backoff.values()), tuple(self._working.values()))
         numbers: dict[Path, list[int]] = {}
         oldest: dict[Path, float] = {}
         for place, jobs in enumerate(lanes):
@@ -192,12 +192,12 @@ class DropQueue:
     def jobs(self) -> tuple[Job, ...]:
         """Every job that is not done."""
         with self._lock:
-            return (*chain(*self._lanes), *self._working.values())
+            return tuple(job for jobs in (*self._lanes, self._working) for job in jobs.values())
 
     def in_backoff(self) -> list[str]:
         """The paths that wait for their next try."""
         with self._lock:
-            return [job.path for job in self._backoff]
+            return list(self._backoff)
 
     def place(self, path: str) -> Place | None:
         """Where a path is now, None where it is not in here."""
@@ -206,8 +206,9 @@ class DropQueue:
                 return Place(job, "working", 0)
             if job := self._backoff.get(path):
                 return Place(job, "backoff" if job.failures else "waiting", 0)
-            waiting = chain(self._ready, self._fresh, self._calls, self._backlog)
-            return next((Place(job, "waiting", n) for n, job in enumerate(waiting) if job.path == path), None)
+            lanes = (self._ready.values(), self._fresh.in_order(), self._calls.in_order(), self._backlog.values())
+            waiting = enumerate(chain(*lanes))
+            return next((Place(job, "waiting", ahead) for ahead, job in waiting if job.path == path), None)
 
     def activity(self) -> tuple[bool, int]:
         """Whether a job that may go now waits while a worker is idle, and how many jobs were handed out."""
