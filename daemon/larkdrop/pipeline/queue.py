@@ -329,8 +329,7 @@ class DropQueue:
     def _forget(self, path: str) -> Outcome | None:
         """Drop the jobs of a path; an outcome that was still to be recorded is returned."""
         jobs = [lane.pop(path) for lane in self._lanes if path in lane]
-        if jobs:
-            self._tell_of_room()
+        self._tell_of_room()
         return next((job.outcome for job in jobs if job.outcome), None)
 
     def _superseded(self, job: Job) -> bool:
