@@ -75,16 +75,9 @@ class Worker:
     """Takes jobs from the queue until that is stopped; ``run`` is meant for several threads at once."""
 
     def __init__(
-        self,
-        settings: Settings,
-        *,
-        queue: DropQueue,
-        settle: Settle,
-        uploader: Uploader,
-        recorder: Recorder,
-        claims: Claims,
-        backoff: Backoff,
-    ) -> None:
+        self, settings: Settings, *, queue: DropQueue, settle: Settle, uploader: Uploader, recorder: Recorder,
+        claims: Claims, backoff: Backoff,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._queue = queue
         self._settle = settle
