@@ -27,7 +27,6 @@ from larkdrop.records.shared_keys import Alone
 
 if TYPE_CHECKING:
     from larkdrop.fleet.member import Member
-    from larkdrop.fleet.sharing import Sharing
 
 
 @dataclass(frozen=True)
@@ -66,19 +65,23 @@ def build(settings: Settings) -> Parts:
     lark, upload, shares = settings.lark, settings.upload, bool(settings.fleet.url.get_secret_value())
     cache, results = KeyCache(settings.key_cache, shares=shares), ResultLog(settings.results)
     client = Client(lark)
+    sharing = member = None
     if shares:
         from larkdrop.fleet.sharing import Sharing  # noqa: PLC0415 - loads the driver of the database
 
         sharing = Sharing.of(lark, settings.fleet)
-    else:
-        sharing = None
     pace = Pace(
         sharing.windows if sharing else LocalWindows(lark.requests_per_second, lark.requests_per_minute),
         probe_seconds=lark.probe_seconds,
         pauses=partial(pauses, upload.backoff_initial, upload.backoff_max),
     )
     queue = DropQueue(pace)
-    member = _member(sharing, settings, pace, queue, cache) if sharing else None
+    if sharing:
+        from larkdrop.fleet.gate import FleetGate  # noqa: PLC0415 - loads the driver of the database
+        from larkdrop.fleet.member import Member  # noqa: PLC0415
+
+        gate = FleetGate(pace, sharing.identity.host)
+        member = Member(sharing, lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake)
     settle = Settle(queue.put)
     rescan = Rescan(settings.watch, queue, upload.rescan_seconds)
     intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
@@ -93,11 +96,3 @@ def build(settings: Settings) -> Parts:
         time.time(), settings, cache, results, client, pace, queue, settle, backoff, rescan, intake, uploader,
         recorder, worker, member,
     )  # fmt: skip
-
-
-def _member(sharing: Sharing, settings: Settings, pace: Pace, queue: DropQueue, cache: KeyCache) -> Member:
-    from larkdrop.fleet.gate import FleetGate  # noqa: PLC0415 - loads the driver of the database
-    from larkdrop.fleet.member import Member  # noqa: PLC0415
-
-    gate = FleetGate(pace, sharing.identity.host)
-    return Member(sharing, settings.lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake)
