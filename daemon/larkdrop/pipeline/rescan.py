@@ -25,7 +25,6 @@ class Rescan:
 
     def __init__(self, watches: tuple[Watch, ...], queue: DropQueue, seconds: float) -> None:
         """``seconds`` lie between two walks through a folder that reports changes."""
-        self._watches = watches
         self._queue = queue
         self._seconds = seconds
         self._log = structlog.get_logger()
@@ -53,7 +52,7 @@ class Rescan:
 
     def request_all(self) -> None:
         """Look through everything as soon as possible."""
-        for watch in self._watches:
+        for watch in self.next_due:
             self.request(watch)
 
     def poll(self, watch: Watch, *, polled: bool) -> None:
@@ -84,7 +83,7 @@ class Rescan:
 
     def run(self) -> None:
         """Walk through watched folders when asked to, and through each when its time has come, until stopped."""
-        unswept = dict.fromkeys(self._watches, time.time())
+        unswept = dict.fromkeys(self.next_due, time.time())
         while wanted := self._next(RESCAN):
             watch, _ = wanted
             self._walk(watch, sweep_before=unswept.pop(watch, 0.0))
