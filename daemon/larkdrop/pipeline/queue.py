@@ -250,8 +250,12 @@ class DropQueue:
         return job
 
     def _next(self) -> Job | None:
-        self._end_pauses()
-        self._end_freshness()
+        now = self._clock()
+        while self._backoff.first_due() <= now:  # it was in backoff for long enough
+            self._line_up(self._backoff.pop_first(), needs_call=True)
+        for lane in (self._fresh, self._calls):
+            while lane.is_late(now):
+                self._be_late(lane.pop_oldest())
         if self._ready:
             return self._ready.pop_first()
         # The backlog's turn, also on what is reserved for fresh drops: they would leave it nothing else.
@@ -291,19 +295,8 @@ class DropQueue:
             wait = min(wait, self._pace.delay(fresh=False))
         return None if wait == math.inf else max(wait, SOON)
 
-    def _end_pauses(self) -> None:
-        """What was in backoff for long enough lines up again."""
-        while self._backoff.first_due() <= self._clock():
-            self._line_up(self._backoff.pop_first(), needs_call=True)
-
-    def _end_freshness(self) -> None:
-        """What could not go while it was fresh is backlog."""
-        now = self._clock()
-        for lane in (self._fresh, self._calls):
-            while lane.is_late(now):
-                self._be_late(lane.pop_oldest())
-
     def _be_late(self, job: Job) -> None:
+        """What could not go while it was fresh is backlog."""
         self._late.add(self._clock())
         job.fresh_until = -math.inf
         self._line_up(job)
