@@ -9,12 +9,10 @@ from pathlib import Path
 from larkdrop.config.settings import Watch
 
 # File systems whose content changes on other machines, or in programs that the kernel can't see.
-REMOTE = frozenset(
-    {
-        "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "virtiofs",
-        "vboxsf", "vmhgfs", "prl_fs", "davfs", "davfs2", "coda", "ncpfs", "drvfs", "beegfs", "orangefs",
-    }
-)  # fmt: skip
+REMOTE = frozenset({
+    "nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "virtiofs",
+    "vboxsf", "vmhgfs", "prl_fs", "davfs", "davfs2", "coda", "ncpfs", "drvfs", "beegfs", "orangefs",
+})  # fmt: skip
 
 
 def file_system(path: str) -> str:
