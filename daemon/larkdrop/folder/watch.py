@@ -36,13 +36,7 @@ except (AttributeError, ImportError):  # of another version of watchdog
 
 # Seconds after which folders that the kernel would not watch are tried again.
 RETRY_SECONDS = 60.0
-EVENTS: list[type[FileSystemEvent]] = [
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    DirCreatedEvent,
-    DirMovedEvent,
-]
+EVENTS = [FileClosedEvent, FileCreatedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
 
 
 class Listener(Protocol):
@@ -91,11 +85,8 @@ class _Handler(FileSystemEventHandler):
         elif not belongs(self.watch, path):
             pass
         elif isinstance(event, FileCreatedEvent):
-            try:
-                stamp = Stamp.of(os.lstat(path))
-            except OSError:
-                return
-            self.listener.created(Drop(path, self.watch, stamp=stamp))
+            with suppress(OSError):  # it is gone already
+                self.listener.created(Drop(path, self.watch, stamp=Stamp.of(os.lstat(path))))
         else:
             self.listener.finished(Drop(path, self.watch, closed=True))
 
