@@ -136,9 +136,8 @@ def _webp(content: bytes) -> Measured:
     end = _end_by_length(content, 8 + size + (size & 1))
     kind = content[12:16]
     if kind == b"VP8X":
-        content[29]  # where the header ends
-        bits = int.from_bytes(content[24:30], "little")
-        width, height = (bits & 0xFFFFFF) + 1, (bits >> 24) + 1
+        (bits,) = struct.unpack_from("<Q", content, 22)  # the sides are the last six bytes of the header
+        width, height = (bits >> 16 & 0xFFFFFF) + 1, (bits >> 40) + 1
     elif kind == b"VP8L" and content[20] == 0x2F:
         (bits,) = struct.unpack_from("<I", content, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
@@ -166,10 +165,8 @@ def _bmp(content: bytes) -> Measured:
 
 def _ico(content: bytes) -> Measured:
     """The largest of the entries, as viewers show it; a side of 0 stands for 256."""
-    (count,) = struct.unpack_from("<H", content, 4)
+    (count,) = struct.unpack_from("<H", content, 4)  # at least 1, by the magic bytes
     entries = [struct.unpack_from("<BBBBHHII", content, 6 + 16 * i) for i in range(count)]
-    if not entries:
-        return 0, 0, End.LIKELY
     width, height = max((entry[0] or 256, entry[1] or 256) for entry in entries)
     needed = max(entry[6] + entry[7] for entry in entries)
     return width, height, End.LIKELY if len(content) >= needed else End.CUT
