@@ -65,11 +65,11 @@ def _end_by_mark(content: bytes, mark: bytes, start: int) -> End:
     return End.LIKELY if content.rfind(mark, start) >= 0 else End.CUT
 
 
-def _end_by_length(content: bytes, needed: int) -> End:
-    """The end by a length that the header announces."""
-    if len(content) == needed:
+def _end_by_length(content: bytes, needed: int, *, exact: bool = True) -> End:
+    """The end by a length that the header announces; where that is not ``exact``, more may follow."""
+    if exact and len(content) == needed:
         return End.WHOLE
-    return End.LIKELY if len(content) > needed else End.CUT
+    return End.LIKELY if len(content) >= needed else End.CUT
 
 
 def _png(content: bytes) -> Measured:
@@ -159,7 +159,7 @@ def _bmp(content: bytes) -> Measured:
     end = _end_by_length(content, size)
     if end is not End.WHOLE and compression == 0:
         needed = pixels + (abs(width) * depth + 31) // 32 * 4 * abs(height)
-        end = End.LIKELY if len(content) >= needed else End.CUT
+        end = _end_by_length(content, needed, exact=False)
     return width, abs(height), end
 
 
@@ -169,18 +169,17 @@ def _ico(content: bytes) -> Measured:
     entries = [struct.unpack_from("<BBBBHHII", content, 6 + 16 * i) for i in range(count)]
     width, height = max((entry[0] or 256, entry[1] or 256) for entry in entries)
     needed = max(entry[6] + entry[7] for entry in entries)
-    return width, height, End.LIKELY if len(content) >= needed else End.CUT
+    return width, height, _end_by_length(content, needed, exact=False)
 
 
 def _heic(content: bytes) -> Measured:
     width, height, needed, told = heif.measure(content)
-    end = _end_by_length(content, needed)
-    return width, height, End.LIKELY if end is End.WHOLE and not told else end
+    return width, height, _end_by_length(content, needed, exact=told)
 
 
 def _tiff(content: bytes) -> Measured:
     width, height, needed = tiff.measure(content)
-    return width, height, End.LIKELY if len(content) >= needed else End.CUT
+    return width, height, _end_by_length(content, needed, exact=False)
 
 
 def _starts_with(*magics: bytes) -> Callable[[bytes], bool]:
