@@ -37,16 +37,14 @@ def measure(content: bytes) -> tuple[int, int, int, bool]:
 
     Raises LookupError or struct.error where a box that it takes to tell is missing or cut.
     """
-    top: dict[bytes, tuple[int, int]] = {}
-    end: float = 0
-    for kind, start, end in _boxes(content, 0, len(content)):
-        top.setdefault(kind, (start, int(min(end, len(content)))))
+    top = _inner(content, 0, len(content))
     if b"moov" in top and b"meta" not in top:
         return 0, 0, 0, False  # a film without a still picture
     start, stop = top[b"meta"]
     meta = _inner(content, start + 4, stop)
     width, height = _size(content, meta)
     needed = _data_end(content, meta[b"iloc"][0])
+    *_, (_, _, end) = _boxes(content, 0, len(content))
     return width, height, needed if end == math.inf else max(needed, int(end)), end != math.inf
 
 
