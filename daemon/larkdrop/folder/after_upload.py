@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from bisect import bisect_left
 from collections.abc import Container
 from contextlib import suppress
 from dataclasses import replace
@@ -107,18 +108,14 @@ def _numbered(name: str, number: int) -> str:
 
 def _free_number(there: int, name: str) -> int:
     """A number whose name is free while that of the number before is not, found in a few steps among many."""
-    if not _exists(there, name):
-        return 0
-    low, high = 0, 1
-    while _exists(there, _numbered(name, high)):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _exists(there, _numbered(name, middle)):
-            low = middle
-        else:
-            high = middle
-    return high
+
+    def is_free(number: int) -> bool:
+        return not _exists(there, _numbered(name, number))
+
+    high = 0
+    while not is_free(high):
+        high = 2 * high or 1
+    return bisect_left(range(high), x=True, lo=high // 2, key=is_free)
 
 
 def _exists(folder: int, name: str) -> bool:
