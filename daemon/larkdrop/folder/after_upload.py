@@ -19,7 +19,7 @@ from pathlib import Path
 
 from larkdrop.folder import sidecar
 from larkdrop.folder.picture import Changed, NotAFile, Stamp, stamp
-from larkdrop.records.durable import make_folder
+from larkdrop.records.durable import make_folder, open_folder
 from larkdrop.records.sidecar_fields import Record
 
 
@@ -29,18 +29,12 @@ def place_for(target: Path, name: str, record: Record, taken: Container[str]) ->
     ``taken`` are paths that others will have. Where a crash left the same image under the last number that is
     taken, that is its place.
     """
-    try:
-        there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        number = 0
-    else:
-        try:
-            number = _free_number(there, name)
-            last = target / _numbered(name, number - 1) if number else None
-            if last and str(last) not in taken and _same_content(there, last.name, record):
-                return last
-        finally:
-            os.close(there)
+    number = 0
+    with suppress(FileNotFoundError), open_folder(target) as there:
+        number = _free_number(there, name)
+        last = target / _numbered(name, number - 1) if number else None
+        if last and str(last) not in taken and _same_content(there, last.name, record):
+            return last
     return next(place for n in count(number) if str(place := target / _numbered(name, n)) not in taken)
 
 
@@ -51,19 +45,19 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
     where it can't be moved.
     """
     make_folder(place.parent)
-    there = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     taken: set[str] = set()
     try:
-        _check_unchanged(folder, name, read_as)
-        while not (_same_content(there, place.name, record) or _put(folder, name, read_as, there, place.name, record)):
-            taken.add(str(place))
-            place = place_for(place.parent, name, record, taken)
-        sidecar.discard_temp(there, place.name)
-        os.fsync(there)
+        with open_folder(place.parent) as there:
+            _check_unchanged(folder, name, read_as)
+            while not (
+                _same_content(there, place.name, record) or _put(folder, name, read_as, there, place.name, record)
+            ):
+                taken.add(str(place))
+                place = place_for(place.parent, name, record, taken)
+            sidecar.discard_temp(there, place.name)
+            os.fsync(there)
     except OSError as error:  # which names a file within the open folder
         raise OSError(error.errno, error.strerror, str(place.parent)) from error
-    finally:
-        os.close(there)
     return place
 
 

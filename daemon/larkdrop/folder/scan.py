@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from larkdrop.config.settings import Watch
 from larkdrop.folder import sidecar
 from larkdrop.folder.drop import Drop, ignored, wanted
+from larkdrop.records.durable import open_folder
 
 
 @dataclass(eq=False)
@@ -35,13 +36,8 @@ class Scan:
         while folders:
             path = folders.pop()
             try:
-                folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError as error:
-                self.unreadable(path, error)
-                continue
-            try:
                 # By the open folder, names are found faster than by whole paths.
-                with os.scandir(folder) as entries:
+                with open_folder(path, os.O_NOFOLLOW) as folder, os.scandir(folder) as entries:
                     for entry in entries:
                         if self.stopped():
                             return
@@ -60,8 +56,6 @@ class Scan:
                             yield Drop(f"{path}/{name}", self.watch, by_scan=not self.below)
             except OSError as error:
                 self.unreadable(path, error)
-            finally:
-                os.close(folder)
 
     def _sweep(self, entry: os.DirEntry[str], folder: int) -> None:
         """Remove a temp file that was left by a crash."""

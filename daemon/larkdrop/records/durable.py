@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,13 +22,20 @@ def sync_data(file: int) -> None:
             raise
 
 
-def sync_folder(folder: str | Path) -> None:
-    """Have every name in ``folder`` on the disk. Raises OSError."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextmanager
+def open_folder(folder: str | Path, flags: int = 0) -> Iterator[int]:
+    """The open ``folder``, in which names are found whatever becomes of its own. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     try:
-        os.fsync(opened)
+        yield opened
     finally:
         os.close(opened)
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Have every name in ``folder`` on the disk. Raises OSError."""
+    with open_folder(folder) as opened:
+        os.fsync(opened)
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
