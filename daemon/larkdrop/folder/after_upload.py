@@ -49,9 +49,7 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
     try:
         with open_folder(place.parent) as there:
             _check_unchanged(folder, name, read_as)
-            while not (
-                _same_content(there, place.name, record) or _put(folder, name, read_as, there, place.name, record)
-            ):
+            while not _put(folder, name, read_as, there, place.name, record):
                 taken.add(str(place))
                 place = place_for(place.parent, name, record, taken)
             sidecar.discard_temp(there, place.name)
@@ -138,21 +136,18 @@ def _same_content(there: int, name: str, record: Record) -> bool:
 
 
 def _put(folder: int, name: str, read_as: Stamp, there: int, free: str, record: Record) -> bool:
-    """Give the image and its sidecar the name ``free`` in ``there``; False where it is not free."""
+    """Give the image and its sidecar the name ``free`` in ``there``; False where something else has it."""
     if _exists(there, free):
-        return False
+        return _same_content(there, free, record)
     try:
         # First the sidecar: an image that arrives without one could not be told from somebody else's.
         sidecar.write(there, free, replace(record, file=free))
         try:
             _link_or_copy(folder, name, read_as, there, free)
-        except FileExistsError:
-            sidecar.remove(there, free)
-            return False
-        except Changed:
+        except (FileExistsError, Changed):
             sidecar.remove(there, free)
             raise
-    except sidecar.Foreign:
+    except (FileExistsError, sidecar.Foreign):
         return False
     return True
 
