@@ -235,7 +235,8 @@ class KeyCache:
                 if not _is_corrupt(error):
                     raise
                 self._close()
-                self._begin_anew(error)  # it is damaged where opening it does not look
+                self._put_aside(error)  # it is damaged where opening it does not look
+                self._open()
             return _act(connection.db, action)
 
     def _open(self) -> None:
@@ -245,18 +246,9 @@ class KeyCache:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-            self._begin_anew(error)
-        else:
-            self._reads.db = self._connect()
-            self._file = os.stat(self.path)
-
-    def _begin_anew(self, why: sqlite3.DatabaseError) -> None:
-        aside = self._put_aside()
-        self._log.error(
-            "key_cache_damaged", path=str(self.path), reason=str(why), set_aside=str(aside),
-            hint="A new one was begun; files that have a sidecar stay as they are.",
-        )  # fmt: skip
-        self._writes.db, self._reads.db = self._connect(), self._connect()
+            self._put_aside(error)
+            self._writes.db = self._connect()
+        self._reads.db = self._connect()
         self._file = os.stat(self.path)
 
     def _close(self) -> None:
@@ -284,13 +276,16 @@ class KeyCache:
             raise
         return db
 
-    def _put_aside(self) -> Path:
+    def _put_aside(self, why: sqlite3.DatabaseError) -> None:
         names = (self.path.with_name(f"{self.path.name}.damaged-{n}") for n in count(1))
         aside = next(name for name in names if not name.exists())
         self.path.rename(aside)
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        return aside
+        self._log.error(
+            "key_cache_damaged", path=str(self.path), reason=str(why), set_aside=str(aside),
+            hint="A new one was begun; files that have a sidecar stay as they are.",
+        )  # fmt: skip
 
 
 def _answer(record: Record) -> tuple[str, ...]:
