@@ -38,9 +38,7 @@ class Record:
     @property
     def event(self) -> Literal["uploaded", "reused", "rejected"]:
         """The outcome as the result log names it."""
-        if self.status == "rejected":
-            return "rejected"
-        return "reused" if self.reused else "uploaded"
+        return "reused" if self.reused else self.status
 
     def speaks_of(self, name: str, sha256: str, size: int) -> bool:
         """Whether this is about a file of that name and content, ``size`` in bytes."""
