@@ -118,8 +118,7 @@ class _Commit:
     """Rows that are written together, and what came of it."""
 
     rows: list[Row] = field(default_factory=list)
-    is_over: bool = False
-    failed: Exception | None = None
+    failed: BaseException | None = None
 
 
 @dataclass(eq=False)
@@ -176,14 +175,13 @@ class KeyCache:
             commit = self._next
             commit.rows.append(row)
         with self._committing:
-            if not commit.is_over:  # else another thread took it along
+            if commit is self._next:  # else another thread took it along
                 with self._lock:
                     self._next = _Commit()
                 try:
                     self._write(commit.rows)
-                except Exception as error:  # noqa: BLE001 - every thread has to know
+                except BaseException as error:  # noqa: BLE001 - every thread has to know
                     commit.failed = error
-                commit.is_over = True
         if commit.failed:
             raise commit.failed
 
@@ -193,8 +191,7 @@ class KeyCache:
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany(PUT_OUTCOME, map(_values, rows))
-            if keys:
-                db.executemany(PUT_KEY, ((*content, *_answer(row.record)) for content, row in keys))
+            db.executemany(PUT_KEY, ((*content, *_answer(row.record)) for content, row in keys))
             if uploaded:
                 today = f"{date.today():%Y-%m-%d}"  # noqa: DTZ011 - the user's day
                 db.execute(PUT_UPLOADS, (today, len(uploaded)))
