@@ -35,7 +35,7 @@ from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
-from larkdrop.records.shared_keys import Alone
+from larkdrop.records.shared_keys import SharedKeys
 from tests.helpers import picture, sidecar_of
 
 NAMES = ["a.png", "b.png", "c.png"]
@@ -105,7 +105,7 @@ class Promise(RuleBasedStateMachine):
             pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
             queue = DropQueue(pace)
             backoff = Backoff(self.settings.upload, queue)
-            claims = Claims(queue, cache, Alone())
+            claims = Claims(queue, cache, SharedKeys())
             recorder = Recorder(self.settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
             worker = Worker(
                 self.settings, queue=queue, settle=Settle(queue.put), uploader=Uploader(self.lark, pace, queue),

@@ -30,7 +30,7 @@ from larkdrop.pipeline.uploader import Uploader
 from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.result_log import ResultLog
-from larkdrop.records.shared_keys import Alone, Elsewhere, SharedKeys
+from larkdrop.records.shared_keys import Elsewhere, SharedKeys
 from larkdrop.records.sidecar_fields import Record
 from tests.helpers import picture, sidecar_of, wait_until
 
@@ -69,7 +69,7 @@ class Line:
         pace = Pace(LocalWindows(10_000, 10_000), probe_seconds=60, pauses=lambda: repeat(1.0))
         self.queue = DropQueue(pace)
         backoff = Backoff(self.settings.upload, self.queue)
-        claims = Claims(self.queue, self.cache, shared or Alone())
+        claims = Claims(self.queue, self.cache, shared or SharedKeys())
         self.recorder = Recorder(
             self.settings.watch, self.cache, results, queue=self.queue, claims=claims, backoff=backoff
         )
@@ -290,7 +290,7 @@ def test_no_more_outcomes_than_can_wait(line: Line, monkeypatch: pytest.MonkeyPa
     assert sidecar_of(path)
 
 
-class Rejoining(Alone):
+class Rejoining(SharedKeys):
     """A host that is back among others, of which one still has an old claim to each file."""
 
     host = "host-0"
@@ -301,7 +301,7 @@ class Rejoining(Alone):
     def still_held(self, path: str) -> bool:
         return "claim" in self.seen
 
-    def claim_file(self, path: str, state: str) -> Elsewhere | None:  # type: ignore[override]
+    def claim_file(self, path: str, state: str) -> Elsewhere | None:
         self.seen.append("claim" if "upload" in self.seen else "alone")
         return Elsewhere("old") if self.seen.count("claim") == 1 else None
 

@@ -23,7 +23,7 @@ from larkdrop.pipeline.worker import Worker
 from larkdrop.records.key_cache import KeyCache
 from larkdrop.records.outbox import Outbox
 from larkdrop.records.result_log import ResultLog
-from larkdrop.records.shared_keys import Alone
+from larkdrop.records.shared_keys import SharedKeys
 
 if TYPE_CHECKING:
     from larkdrop.fleet.member import Member
@@ -87,7 +87,7 @@ def build(settings: Settings) -> Parts:
     intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
     uploader = Uploader(client, pace, queue)
     backoff = Backoff(upload, queue)
-    claims = Claims(queue, cache, sharing.keys if sharing else Alone())
+    claims = Claims(queue, cache, sharing.keys if sharing else SharedKeys())
     recorder = Recorder(settings.watch, cache, results, queue=queue, claims=claims, backoff=backoff)
     worker = Worker(
         settings, queue=queue, settle=settle, uploader=uploader, recorder=recorder, claims=claims, backoff=backoff
