@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +40,8 @@ class File:
 OLD_SCHEMA = "CREATE TEMP VIEW outcomes AS SELECT 0 AS id, * FROM files"
 # Every outcome but those of contents that a file kept in its place had before.
 LATEST = "(place IS NOT NULL OR id = (SELECT max(id) FROM outcomes AS other WHERE other.path = outcomes.path))"
+
+Values = Sequence[Any] | Mapping[str, Any]
 
 
 class Index:
@@ -95,14 +97,14 @@ class Index:
     def uploaded_by(self, content: Content) -> str | None:
         """Which other host uploaded a content; empty where it was this one, None where that is not known."""
         with suppress(sqlite3.OperationalError):  # a larkdrop that was not restarted since its upgrade does not note it
-            for _, _, host in self._rows(GET_KEY, *content):
+            for _, _, host in self._rows(GET_KEY, content):
                 return str(host)
         return None
 
     def file(self, path: str) -> File | None:
         """The last outcome of the image that was dropped at a path, or moved there."""
         for name in ("path", "place > x'' AND place"):
-            for file in self._files(f"WHERE {name} = ? ORDER BY id DESC LIMIT 1", os.fsencode(path)):
+            for file in self._files(f"WHERE {name} = ? ORDER BY id DESC LIMIT 1", (os.fsencode(path),)):
                 return file
         return None
 
@@ -114,47 +116,43 @@ class Index:
         From ``since`` and before ``until``: RFC 3339 in UTC, or their beginnings. ``every`` adds those of contents that
         a file had before.
         """
-        where: list[str] = ["1" if every else LATEST]
-        values: list[object] = []
-        for condition, value in (("at >= ?", since), ("at < ?", until)):
-            if value:
-                where.append(condition)
-                values.append(value)
-        if status:
-            where.append(f"status = '{status}'")  # as the partial index says it
-        if at:
-            where.append("(path = ? OR (place > x'' AND place = ?))")
-            values += [os.fsencode(at)] * 2
-        if below:
-            start = os.fsencode(below.rstrip("/")) + b"/"
-            where.append("(path > ? AND path < ? OR place > x'' AND place > ? AND place < ?)")
-            values += [start, start[:-1] + b"0"] * 2
+        conditions = {
+            "at >= :since": since,
+            "at < :until": until,
+            f"status = '{status}'": status,  # as the partial index says it
+            "(path = :at OR (place > x'' AND place = :at))": at,
+            "(path > :start AND path < :stop OR place > x'' AND place > :start AND place < :stop)": below,
+        }
+        asked = [condition for condition, value in conditions.items() if value]
+        where = " AND ".join(["1" if every else LATEST, *asked])
+        folder = os.fsencode(below.rstrip("/"))  # what is in it comes after its name with "/", and before that with "0"
+        values = {"since": since, "until": until, "at": os.fsencode(at), "start": folder + b"/", "stop": folder + b"0"}
         few = at or below or status == "rejected"  # which an index finds sooner than the one that is in order
-        return self._files(f"WHERE {' AND '.join(where)} ORDER BY {'+' if few else ''}at", *values)
+        return self._files(f"WHERE {where} ORDER BY {'+' if few else ''}at", values)
 
     def same_content(self, file: File) -> list[str]:
         """Where else the same content is, ten paths at most."""
-        others = self._files(f"WHERE sha256 = ? AND place IS NOT x'' AND {LATEST}", file.sha256)
+        others = self._files(f"WHERE sha256 = ? AND place IS NOT x'' AND {LATEST}", (file.sha256,))
         return list(dict.fromkeys(other.where for other in others if other.where != file.where))[:10]
 
     def outcomes_since(self, moment: datetime) -> int:
         """How many outcomes came since a moment."""
-        return int(next(self._rows("SELECT count(*) FROM outcomes WHERE at >= ?", rfc3339(moment)), (0,))[0])
+        return int(next(self._rows("SELECT count(*) FROM outcomes WHERE at >= ?", (rfc3339(moment),)), (0,))[0])
 
     def uploads_since(self, day: str) -> int:
         """Calls that brought a key, from the ``day`` (``2026-11-23``, local) on."""
-        return int(next(self._rows("SELECT coalesce(sum(made), 0) FROM uploads WHERE day >= ?", day), (0,))[0])
+        return int(next(self._rows("SELECT coalesce(sum(made), 0) FROM uploads WHERE day >= ?", (day,)), (0,))[0])
 
-    def _files(self, where: str, *values: object) -> Iterator[File]:
+    def _files(self, where: str, values: Values) -> Iterator[File]:
         columns = "path, watch, status, at, image_key, sha256, size, error, place"
         sql = f"SELECT {columns} FROM outcomes {where}"  # noqa: S608
-        for path, watch, status, at, image_key, sha256, size, error, place in self._rows(sql, *values):
+        for path, watch, status, at, image_key, sha256, size, error, place in self._rows(sql, values):
             yield File(
                 os.fsdecode(path), os.fsdecode(watch), status, at, image_key, sha256, size, error,
                 None if place is None else os.fsdecode(place),
             )  # fmt: skip
 
-    def _rows(self, sql: str, *values: object) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, sql: str, values: Values = ()) -> Iterator[tuple[Any, ...]]:
         if self._db:
             with closing(self._db.execute(sql, values)) as rows:
                 yield from rows
