@@ -95,7 +95,7 @@ class _LockFile:
 
     def unlock(self, place: int) -> None:
         with self._lock, suppress(OSError):
-            _fcntl(self._file, fcntl.F_UNLCK, place, 1)
+            _lock(self._file, place, 1, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Remove the file, unless another process uses it, or somebody wrote into it."""
@@ -117,17 +117,13 @@ class _LockFile:
         self._file = self._folder = -1
 
 
-def _lock(file: int, start: int, length: int) -> bool:
+def _lock(file: int, start: int, length: int, kind: int = fcntl.F_WRLCK) -> bool:
     """Lock bytes of a file; False where another has one of them. Raises OSError where there can be no lock."""
+    flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0)  # type, whence, start, length, pid
     try:
-        _fcntl(file, fcntl.F_WRLCK, start, length)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, flock)
     except OSError as error:
         if error.errno in TAKEN:
             return False
         raise
     return True
-
-
-def _fcntl(file: int, kind: int, start: int, length: int) -> None:
-    """``struct flock``: type, whence, start, length, pid."""
-    fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0))
