@@ -57,19 +57,11 @@ def parent_of(root: str, path: str) -> Iterator[tuple[int, str]]:
 
     Raises NotAFile where a folder on the way is gone or is none.
     """
-    try:
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotAFile(root) from error
+    folder = _open(root, os.O_DIRECTORY)
     try:
         *parts, name = path[len(root) :].lstrip("/").split("/")
         for part in parts:
-            try:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            except OSError as error:
-                if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-                    raise NotAFile(path) from error
-                raise
+            inner = _open(part, os.O_DIRECTORY | os.O_NOFOLLOW, folder)
             os.close(folder)
             folder = inner
         yield folder, name
@@ -119,12 +111,7 @@ def stamp(folder: int, name: str) -> Stamp:
 def _opened(folder: int, name: str) -> Iterator[tuple[int, Stamp]]:
     """Looked at before it is opened, since opening some devices does something; O_NONBLOCK so that no FIFO holds us."""
     stamp(folder, name)
-    try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=folder)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO}:
-            raise NotAFile(name) from error
-        raise
+    file = _open(name, os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY, folder)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
@@ -132,3 +119,12 @@ def _opened(folder: int, name: str) -> Iterator[tuple[int, Stamp]]:
         yield file, Stamp.of(status)
     finally:
         os.close(file)
+
+
+def _open(name: str, flags: int, folder: int | None = None) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
+            raise NotAFile(name) from error
+        raise
