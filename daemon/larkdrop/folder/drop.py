@@ -34,24 +34,24 @@ def _matcher(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)", re.IGNORECASE)
 
 
+def _is_like(patterns: tuple[str, ...], name: str) -> bool:
+    """Whether a name is like one of the patterns."""
+    return patterns == ("*",) or _matcher(patterns).match(name) is not None
+
+
 def ignored(watch: Watch, name: str) -> bool:
     """Whether a file or folder of this name is to be skipped."""
-    return _matcher(watch.ignore).match(name) is not None
+    return _is_like(watch.ignore, name)
 
 
 def ignored_by(watch: Watch, name: str) -> str | None:
     """The first pattern by which a file or folder of this name is skipped."""
-    return next((pattern for pattern in watch.ignore if _matcher((pattern,)).match(name)), None)
+    return next((pattern for pattern in watch.ignore if _is_like((pattern,), name)), None)
 
 
 def wanted(watch: Watch, name: str) -> bool:
     """Whether a file of this name is to be taken."""
-    everything = watch.patterns == ("*",)
-    return (
-        not sidecar.is_ours(name)
-        and (everything or _matcher(watch.patterns).match(name) is not None)
-        and not ignored(watch, name)
-    )
+    return not sidecar.is_ours(name) and _is_like(watch.patterns, name) and not _is_like(watch.ignore, name)
 
 
 def in_ignored(watch: Watch, folder: str) -> bool:
