@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from larkdrop.folder import locks
 from larkdrop.folder.picture import NotAFile, Stamp, stamp
+from larkdrop.records.durable import write_whole
 from larkdrop.records.sidecar_fields import Record
 
 SUFFIX = ".lark.json"
@@ -176,9 +177,7 @@ def _write(folder: int, draft: _Draft) -> None:
         if error.errno not in NO_NAMELESS_FILES:
             raise
         draft.temp, draft.file = open_temp(folder, name_for(draft.name), mode)
-    text = json.dumps(draft.record.fields(), indent=2).encode("ascii") + b"\n"
-    while text:
-        text = text[os.write(draft.file, text) :]
+    write_whole(draft.file, json.dumps(draft.record.fields(), indent=2).encode("ascii") + b"\n")
     os.utime(draft.file, ns=(draft.record.mtime_ns, draft.record.mtime_ns))
 
 

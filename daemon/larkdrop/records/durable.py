@@ -13,6 +13,12 @@ from pathlib import Path
 CAN_NOT_SYNC = frozenset({errno.EINVAL, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
+def write_whole(file: int, data: bytes) -> None:
+    """Write all of ``data``, however little of it the file system takes at a time. Raises OSError."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def sync_data(file: int) -> None:
     """Have the content of an open file on the disk, where its file system can do that. Raises OSError."""
     try:

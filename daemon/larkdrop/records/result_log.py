@@ -19,7 +19,7 @@ from typing import Self
 
 import structlog
 
-from larkdrop.records.durable import make_folder, still_named, sync_folder
+from larkdrop.records.durable import make_folder, still_named, sync_folder, write_whole
 from larkdrop.records.sidecar_fields import Record, now
 
 # Bytes written before they are synced: no more of the log's end can be damaged by a power cut.
@@ -69,7 +69,7 @@ class ResultLog:
             if self._sound is not None:
                 self._repair(self._file, self._sound)
             self._sound = os.fstat(self._file).st_size
-            _write(self._file, data)
+            write_whole(self._file, data)
             os.fdatasync(self._file)
             self._sound = None
         return added
@@ -110,7 +110,7 @@ class ResultLog:
         try:
             if right:
                 os.lseek(file, start + same, os.SEEK_SET)
-                _write(file, right[same:])
+                write_whole(file, right[same:])
             else:
                 os.ftruncate(file, 0)
         finally:
@@ -177,8 +177,3 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
