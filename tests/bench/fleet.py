@@ -64,7 +64,7 @@ def hosts(url: str, names: Sequence[str], home: Path, found: Queue[tuple[list[tu
 
 def crowd(url: str, name: str, home: Path, begins: float, calls: list[float]) -> None:
     """One host that always has 10,000 pictures."""
-    sharing, new = Sharing.of(LARK, Fleet(url=url, host=name)), threading.Event()
+    sharing, new = Sharing(LARK, Fleet(url=url, host=name)), threading.Event()
     pace = Pace(sharing.windows, probe_seconds=60, pauses=lambda: repeat(1.0))
     with KeyCache(home / f"{name}.sqlite3", shares=True) as cache:
         gate = FleetGate(pace, name)

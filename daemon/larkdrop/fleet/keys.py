@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from larkdrop.fleet.database import Away, Database
-from larkdrop.fleet.identity import Identity, scope_of
+from larkdrop.fleet.identity import Identity, scope
 from larkdrop.folder.locks import FileLocks
 from larkdrop.records.key_cache import Content, Known
 from larkdrop.records.outbox import Unsent
@@ -179,7 +179,7 @@ class FleetKeys(SharedKeys):
 
     def share(self, keys: list[Unsent]) -> None:
         """Tell the others of keys. Raises Away."""
-        scopes = [scope_of(key.content) for key in keys]
+        scopes = [scope(key.content.host, key.content.app_id, key.content.api) for key in keys]
         columns = ([key.content.image_type for key in keys], [key.content.sha256 for key in keys])
         answers = ([key.image_key for key in keys], [key.log_id for key in keys])
         files = ([storable(key.file) for key in keys], [key.size for key in keys])

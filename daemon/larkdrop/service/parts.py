@@ -69,7 +69,7 @@ def build(settings: Settings) -> Parts:
     if shares:
         from larkdrop.fleet.sharing import Sharing  # noqa: PLC0415 - loads the driver of the database
 
-        sharing = Sharing.of(lark, settings.fleet)
+        sharing = Sharing(lark, settings.fleet)
     pace = Pace(
         sharing.windows if sharing else LocalWindows(lark.requests_per_second, lark.requests_per_minute),
         probe_seconds=lark.probe_seconds,
