@@ -23,7 +23,6 @@ import structlog
 
 from larkdrop.config.settings import Fleet, Lark
 from larkdrop.fleet.database import Database
-from larkdrop.fleet.gate import FleetGate
 from larkdrop.fleet.member import TAKE, Member
 from larkdrop.fleet.sharing import Sharing
 from larkdrop.lark.pace import Pace
@@ -67,9 +66,8 @@ def crowd(url: str, name: str, home: Path, begins: float, calls: list[float]) ->
     sharing, new = Sharing(LARK, Fleet(url=url, host=name)), threading.Event()
     pace = Pace(sharing.windows, probe_seconds=60, pauses=lambda: repeat(1.0))
     with KeyCache(home / f"{name}.sqlite3", shares=True) as cache:
-        gate = FleetGate(pace, name)
         outbox = Outbox(cache)
-        member = Member(sharing, LARK, gate=gate, outbox=outbox, calls=lambda: (0, 10_000, 10_000), wake=new.set)
+        member = Member(sharing, LARK, pace=pace, outbox=outbox, calls=lambda: (0, 10_000, 10_000), wake=new.set)
         thread = threading.Thread(target=member.run, daemon=True)
         thread.start()
         time.sleep(max(0.0, begins - time.monotonic()))

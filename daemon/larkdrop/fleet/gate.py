@@ -60,11 +60,6 @@ class FleetGate:
         return News(hold=fields, fixed=fixed)
 
     @property
-    def is_closed(self) -> bool:
-        """Whether no call may go now, whatever the rate limits are."""
-        return self._pace.is_closed
-
-    @property
     def held_reason(self) -> str:
         """Why this host holds, for those who ask about all hosts; empty where it doesn't."""
         return self._pace.hold.reason.message if self._pace.hold else ""

@@ -22,6 +22,7 @@ from larkdrop.fleet import schema
 from larkdrop.fleet.database import AGAIN, Away
 from larkdrop.fleet.gate import FleetGate
 from larkdrop.fleet.sharing import Sharing
+from larkdrop.lark.pace import Pace
 from larkdrop.records.outbox import Outbox
 
 ENTER = """
@@ -52,7 +53,7 @@ class Member:
     """``run`` is meant for a thread of its own."""
 
     def __init__(
-        self, sharing: Sharing, lark: Lark, *, gate: FleetGate, outbox: Outbox,
+        self, sharing: Sharing, lark: Lark, *, pace: Pace, outbox: Outbox,
         calls: Callable[[], tuple[int, int, int]], wake: Callable[[], None],
     ) -> None:  # fmt: skip
         """``calls`` says how many calls fresh drops and the backlog need, and how many files wait in all.
@@ -64,7 +65,8 @@ class Member:
         self._database = sharing.database
         self._windows = sharing.windows
         self._keys = sharing.keys
-        self._gate = gate
+        self._pace = pace
+        self._gate = FleetGate(pace, sharing.identity.host)
         self._outbox = outbox
         self._asked = sharing.asked
         self._calls = calls
@@ -132,7 +134,7 @@ class Member:
     def _wanted(self) -> tuple[int, int, int]:
         """How many calls fresh drops and the backlog need that may go now, and how many files wait."""
         fresh, backlog, waiting = self._calls()
-        return (0, 0, waiting) if self._gate.is_closed else (fresh, backlog, waiting)
+        return (0, 0, waiting) if self._pace.is_closed else (fresh, backlog, waiting)
 
     def _ask_at(self) -> float:
         """When asking for tickets is worth it, in monotonic seconds."""

@@ -77,11 +77,9 @@ def build(settings: Settings) -> Parts:
     )
     queue = DropQueue(pace)
     if sharing:
-        from larkdrop.fleet.gate import FleetGate  # noqa: PLC0415 - loads the driver of the database
-        from larkdrop.fleet.member import Member  # noqa: PLC0415
+        from larkdrop.fleet.member import Member  # noqa: PLC0415 - loads the driver of the database
 
-        gate = FleetGate(pace, sharing.identity.host)
-        member = Member(sharing, lark, gate=gate, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake)
+        member = Member(sharing, lark, pace=pace, outbox=Outbox(cache), calls=queue.needs_calls, wake=queue.wake)
     settle = Settle(queue.put)
     rescan = Rescan(settings.watch, queue, upload.rescan_seconds)
     intake = Intake(queue, settle, rescan, settle_seconds=upload.settle_seconds)
