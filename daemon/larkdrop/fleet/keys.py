@@ -58,7 +58,7 @@ class FleetKeys(SharedKeys):
         self._lock = threading.Lock()
         self._sure_until = 0.0  # monotonic seconds until which nobody can have taken over a claim
         self._term = 0  # others may take over what was claimed in an earlier one
-        self._takes_part = False
+        self.takes_part = False  # whether claims are made: not after a question that failed
         self._claims: dict[str, _Claims] = {}  # by path
         self._numbers = count(1)
         self._ended: list[tuple[str, int]] = []  # claims to be released, the oldest first
@@ -70,14 +70,14 @@ class FleetKeys(SharedKeys):
 
     @property
     def lock_patience(self) -> float:
-        return LOCK_PATIENCE if self._takes_part else LOCK_PATIENCE_ALONE
+        return LOCK_PATIENCE if self.takes_part else LOCK_PATIENCE_ALONE
 
     def lock_file(self, path: str, folder: int) -> bool:
         return self._locks.acquire(path, folder)
 
     def claim_file(self, path: str, state: str) -> Elsewhere | None:
         name = f"file {state}"
-        if not self._takes_part:
+        if not self.takes_part:
             return None
         try:
             ((claimed,),) = self._database.ask(CLAIM, (*self._identity, name, self._note(path, name)))
@@ -88,7 +88,7 @@ class FleetKeys(SharedKeys):
 
     def find_or_claim(self, path: str, content: Content, *, upload: bool) -> Known | Elsewhere | None:
         name = f"{content.image_type} {content.sha256}"
-        if not self._takes_part:
+        if not self.takes_part:
             return None
         claim = (name, self._note(path, name)) if upload else (None, None)
         asked = (*self._identity, content.image_type, content.sha256, *claim)
@@ -105,11 +105,11 @@ class FleetKeys(SharedKeys):
         with self._lock:
             claims = self._claims.get(path)
             is_sure = claims is not None and claims.term == self._term and time.monotonic() < self._sure_until
-            return is_sure or not self._takes_part
+            return is_sure or not self.takes_part
 
     def wait_for(self, elsewhere: Elsewhere, then: Callable[[], None]) -> None:
         with self._lock:
-            if self._takes_part:
+            if self.takes_part:
                 self._waiting.setdefault(elsewhere.claim, []).append(then)
                 then = self._notify
         then()
@@ -141,15 +141,10 @@ class FleetKeys(SharedKeys):
     def _break_off(self) -> None:
         """The database can't be asked: claim nothing any more, and have it noticed."""
         with self._lock:
-            self._takes_part = False
+            self.takes_part = False
         self._notify()
 
     # What follows is for the one who keeps up the connection.
-
-    @property
-    def takes_part(self) -> bool:
-        """Whether claims are made: not after a question that failed."""
-        return self._takes_part
 
     @property
     def waits(self) -> bool:
@@ -160,7 +155,7 @@ class FleetKeys(SharedKeys):
         """Take part from now on."""
         with self._lock:
             self._term += 1
-            self._takes_part = True
+            self.takes_part = True
 
     def seen(self, now: float, beat: float, silence: float) -> None:
         """The database has this host's heartbeat, ``silence`` seconds after the last; the next is due in ``beat``."""
@@ -172,7 +167,7 @@ class FleetKeys(SharedKeys):
     def go_alone(self) -> None:
         """Claim nothing any more, and wait for nobody."""
         with self._lock:
-            self._takes_part = False
+            self.takes_part = False
             waiting, self._waiting = self._waiting, {}
         for then in (one for some in waiting.values() for one in some):
             then()

@@ -77,20 +77,12 @@ class Member:
         self._joined = False
         self._beat_at = self._retry_at = 0.0  # monotonic seconds
         self._told_at = self._cleared_at = -math.inf
+        self.host = sharing.identity.host  # its name among the hosts
+        self.database = sharing.database.place  # which one, without secrets
         self.hosts = 1  # that share the app, as last seen
         self.away: Away | None = None  # why this host is alone
         self.away_since = self._began  # monotonic seconds
         self.tried = threading.Event()  # once the database was reached, or could not be
-
-    @property
-    def host(self) -> str:
-        """This host's name in the fleet."""
-        return self._identity.host
-
-    @property
-    def database(self) -> str:
-        """Which database it is, without secrets."""
-        return self._database.place
 
     def run(self) -> None:
         """Take part until stopped."""
@@ -157,7 +149,7 @@ class Member:
         self._told_at = -math.inf
         self._tell(now)
         self._keys.join()
-        self._log.info("fleet_joined", database=self._database.place, host=self._identity.host, hosts=self.hosts)
+        self._log.info("fleet_joined", database=self.database, host=self.host, hosts=self.hosts)
         self._joined, self.away = True, None
 
     def _take(self) -> None:
@@ -213,7 +205,7 @@ class Member:
 
     def _replaced(self) -> Replaced:
         hint = "Give each host a name of its own: fleet.host."
-        return Replaced(f"another larkdrop calls itself {self._identity.host}", hint=hint)
+        return Replaced(f"another larkdrop calls itself {self.host}", hint=hint)
 
     def _go_alone(self, why: Exception) -> float:
         """The database is away. Returns when it is tried again, in monotonic seconds."""
