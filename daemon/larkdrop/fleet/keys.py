@@ -42,7 +42,7 @@ LOCK_PATIENCE, LOCK_PATIENCE_ALONE = 10.0, 60.0
 class _Claims:
     """What is claimed for a path: names with the numbers of the claims, and in which term of this host."""
 
-    term: int
+    term: int = 0
     numbers: dict[str, int] = field(default_factory=dict)
 
 
@@ -117,18 +117,15 @@ class FleetKeys(SharedKeys):
     def release(self, path: str) -> None:
         self._locks.release(path)
         with self._lock:
-            claims = self._claims.pop(path, None)
-            if claims is None:
-                return
-            self._ended += claims.numbers.items()
-        self._notify()
+            if claims := self._claims.pop(path, None):
+                self._ended += claims.numbers.items()
+                self._notify()
 
     def _note(self, path: str, name: str) -> int:
         """Note a claim before it is made, so that it is released whatever comes of the question. Returns its number."""
         with self._lock:
-            claims = self._claims.get(path)
-            if claims is None or claims.term != self._term:
-                claims = self._claims[path] = _Claims(self._term, claims.numbers if claims else {})
+            claims = self._claims.setdefault(path, _Claims())
+            claims.term = self._term
             claims.numbers[name] = number = next(self._numbers)
             return number
 
@@ -145,11 +142,6 @@ class FleetKeys(SharedKeys):
         self._notify()
 
     # What follows is for the one who keeps up the connection.
-
-    @property
-    def waits(self) -> bool:
-        """Whether the end of others' claims is waited for."""
-        return bool(self._waiting)
 
     def join(self) -> None:
         """Take part from now on."""
@@ -187,25 +179,24 @@ class FleetKeys(SharedKeys):
             return list(self._ended)
 
     def release_ended(self, claims: list[tuple[str, int]]) -> None:
-        """Release the first of ``ended``. Raises Away; they are then still to be released."""
-        if not claims:
-            return
+        """Release the first of ``ended``, at least one. Raises Away; they are then still to be released."""
         names, numbers = zip(*claims, strict=True)
         self._database.ask(RELEASE, (*self._identity, list(names), list(numbers)))
         with self._lock:
             del self._ended[: len(claims)]
 
-    def look(self) -> None:
-        """Whose claims have ended that are waited for. Raises Away."""
+    def look(self) -> bool:
+        """See which of the claims that are waited for have ended; whether there are others. Raises Away."""
         with self._lock:
             names = list(self._waiting)
         if not names:
-            return
+            return False
         rows = self._database.ask(ENDED, (self._identity.scope, self._identity.host, names))
         with self._lock:
             ended = [then for (name,) in rows for then in self._waiting.pop(name, ())]
         for then in ended:
             then()
+        return bool(self._waiting)
 
 
 def storable(name: str) -> str:

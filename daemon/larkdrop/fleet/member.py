@@ -185,15 +185,13 @@ class Member:
         self._told_at = now
         ended = self._keys.ended  # before the keys, which others look for then
         all_sent = self._send_keys()
-        if all_sent:
+        if all_sent and ended:
             self._keys.release_ended(ended)
         if now >= self._cleared_at + CLEAR:
             self._outbox.clear()
             self._cleared_at = now
-        self._keys.look()
-        if not all_sent:
-            return now + TELL
-        return now + LOOK if self._keys.waits else math.inf
+        wait = LOOK if self._keys.look() else math.inf
+        return now + (wait if all_sent else TELL)
 
     def _send_keys(self) -> bool:
         """Send some of the keys that the others don't know; whether these were all. Raises Away, sqlite3.Error."""
