@@ -92,12 +92,10 @@ class FleetWindows(RateWindows):
 
     def take(self, now: float, *, fresh: bool) -> Ticket:
         with self._lock:
-            lease = None if self._is_alone else self._first(fresh=fresh)
-            if lease:
+            ticket = LeasedTicket(**vars(self._own.take(now, fresh=fresh)))
+            if not self._is_alone and (lease := self._first(fresh=fresh)):
                 self._leases.remove(lease)
-            ticket = LeasedTicket(**vars(self._own.take(now, fresh=fresh)), lease=lease)
-            if lease:
-                ticket.until = max(lease.until, lease.at + BEGIN_WITHIN)
+                ticket.lease, ticket.until = lease, max(lease.until, lease.at + BEGIN_WITHIN)
             return ticket
 
     def give_back(self, ticket: Ticket) -> None:
