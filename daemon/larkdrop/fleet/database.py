@@ -114,15 +114,14 @@ class Database:
             raise Away("the database does not answer", hint=AGAIN)
         try:
             connection = self.check()
-            try:
-                with self._deadlines.within(seconds, lambda: _cut(connection)):
-                    cursor = connection.execute(query, values or None)
-                    return cursor.fetchall() if cursor.description else []
-            except (Overdue, psycopg.Error) as error:
-                self._close()
-                late = Away(f"the database did not answer within {seconds:.0f} s", hint=AGAIN)
-                self._why = late if isinstance(error, Overdue) else away(error)
-                raise self._why from None
+            with self._deadlines.within(seconds, lambda: _cut(connection)):
+                cursor = connection.execute(query, values or None)
+                return cursor.fetchall() if cursor.description else []
+        except (Overdue, psycopg.Error) as error:
+            self._close()
+            late = Away(f"the database did not answer within {seconds:.0f} s", hint=AGAIN)
+            self._why = late if isinstance(error, Overdue) else away(error)
+            raise self._why from None
         finally:
             self._lock.release()
 
