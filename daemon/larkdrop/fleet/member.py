@@ -118,7 +118,7 @@ class Member:
         self._database.check()
         if not self._keys.takes_part:  # somebody waited for the database in vain
             raise Away("the database does not answer", hint=AGAIN)
-        due = self._tell(now)
+        due = self._tell(now) if now >= self._told_at + TELL else self._told_at + TELL
         if time.monotonic() >= min(self._beat_at, self._ask_at()):
             self._take()
         return min(due, self._beat_at, self._ask_at())
@@ -143,10 +143,9 @@ class Member:
         entry = (*self._identity, __version__, running, *limits, ages, was_replaced)
         ((takes_part,),) = self._database.ask(ENTER, entry)
         if not takes_part:
-            raise self._replaced()
+            raise Replaced(self.host)
         self._windows.join()
         self._take()
-        self._told_at = -math.inf
         self._tell(now)
         self._keys.join()
         self._log.info("fleet_joined", database=self.database, host=self.host, hosts=self.hosts)
@@ -167,7 +166,7 @@ class Member:
         if "replaced" in answer:
             if not answer["replaced"]:
                 raise Away("the database was made anew", hint=AGAIN)
-            raise self._replaced()
+            raise Replaced(self.host)
         if answer["hosts"] != self.hosts:
             self.hosts = answer["hosts"]
             with suppress(sqlite3.Error):
@@ -180,11 +179,13 @@ class Member:
 
     def _tell(self, now: float) -> float:
         """Send keys, release claims, look for the end of others'. Returns when that is due again. Raises Away."""
-        if now < self._told_at + TELL:
-            return self._told_at + TELL
         self._told_at = now
         ended = self._keys.ended  # before the keys, which others look for then
-        all_sent = self._send_keys()
+        keys = self._outbox.unsent(MOST_KEYS)
+        if keys:
+            self._keys.share(keys)
+            self._outbox.sent(keys[-1])
+        all_sent = len(keys) < MOST_KEYS
         if all_sent and ended:
             self._keys.release_ended(ended)
         if now >= self._cleared_at + CLEAR:
@@ -192,18 +193,6 @@ class Member:
             self._cleared_at = now
         wait = LOOK if self._keys.look() else math.inf
         return now + (wait if all_sent else TELL)
-
-    def _send_keys(self) -> bool:
-        """Send some of the keys that the others don't know; whether these were all. Raises Away, sqlite3.Error."""
-        keys = self._outbox.unsent(MOST_KEYS)
-        if keys:
-            self._keys.share(keys)
-            self._outbox.sent(keys[-1])
-        return len(keys) < MOST_KEYS
-
-    def _replaced(self) -> Replaced:
-        hint = "Give each host a name of its own: fleet.host."
-        return Replaced(f"another larkdrop calls itself {self.host}", hint=hint)
 
     def _go_alone(self, why: Exception) -> float:
         """The database is away. Returns when it is tried again, in monotonic seconds."""
@@ -223,15 +212,16 @@ class Member:
         return self._retry_at
 
     def _leave(self) -> None:
-        if not self._joined:
-            return
-        with suppress(Away, sqlite3.Error):
-            self._told_at = -math.inf
-            self._tell(time.monotonic())
-            self._outbox.clear()
-            self._database.ask(LEAVE, tuple(self._identity))
+        if self._joined:
+            with suppress(Away, sqlite3.Error):
+                self._tell(time.monotonic())
+                self._outbox.clear()
+                self._database.ask(LEAVE, self._identity)
         self._database.close()
 
 
 class Replaced(Away):
     """Another process took part by this host's name."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"another larkdrop calls itself {host}", hint="Give each host a name of its own: fleet.host.")
