@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Literal
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
@@ -19,8 +16,10 @@ from larkdrop.fleet.keys import storable
 from larkdrop.records.sidecar_fields import rfc3339
 
 HOSTS = """
-SELECT h.host, h.version, h.since, h.seen, h.stopped, h.seen > larkdrop.moment() - 3 * larkdrop.beat(count(*) OVER ()),
-    h.waiting, h.held, count(c.at) FILTER (WHERE c.at > larkdrop.moment() - 1), count(c.at)
+SELECT h.host, CASE WHEN h.stopped THEN 'stopped'
+        WHEN h.seen > larkdrop.moment() - 3 * larkdrop.beat(count(*) OVER ()) THEN 'here' ELSE 'gone' END,
+    h.version, to_timestamp(h.since), to_timestamp(h.seen), h.waiting, h.held,
+    count(c.at) FILTER (WHERE c.at > larkdrop.moment() - 1), count(c.at)
 FROM larkdrop.hosts h LEFT JOIN larkdrop.calls c
     ON c.scope = h.scope AND c.host = h.host AND c.at > larkdrop.moment() - 60 AND c.at <= larkdrop.moment()
 WHERE h.scope = %s::text GROUP BY h.scope, h.host ORDER BY h.host
@@ -43,6 +42,8 @@ SELECT coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privil
     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), false)
 FROM pg_class WHERE relnamespace = to_regnamespace('larkdrop') AND relkind = 'r'
 """
+# A pattern of a name as SQL has it: ``*`` and ``?`` stand for any characters, and for one.
+LIKE = str.maketrans({"*": "%", "?": "_", "%": r"\%", "_": r"\_", "\\": r"\\"})
 
 
 @contextmanager
@@ -69,13 +70,13 @@ class Overview:
     def hosts(self) -> list[Host]:
         """Every host that ever took part, by name."""
         return [
-            Host(host, _state(stopped, here), version, _moment(since), _moment(seen), *rest)
-            for host, version, since, seen, stopped, here, *rest in self._database.ask(HOSTS, (self._scope,))
+            Host(host, state, version, rfc3339(since), rfc3339(seen), *rest)
+            for host, state, version, since, seen, *rest in self._database.ask(HOSTS, (self._scope,))
         ]
 
     def keys(self, query: KeyQuery) -> list[FleetKey]:
         """Those that are meant, the oldest first."""
-        sha256, name = query.sha256, like(storable(query.name))
+        sha256, name = query.sha256, storable(query.name).translate(LIKE)
         values = (self._scope, query.since, query.until, sha256, sha256, name, name, query.limit)
         rows = self._database.ask(KEYS, values)
         return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in reversed(rows)]
@@ -97,17 +98,3 @@ class Overview:
         found.append(("tables", True, f"version {version}{newer}{older}", ""))
         rights = "may read and write them" if may_use else "may not read and write them"
         return [*found, ("rights", may_use, rights, "" if may_use else SET_UP)]
-
-
-def like(pattern: str) -> str:
-    """A pattern of a name as SQL has it: ``*`` and ``?`` stand for any characters, and for one."""
-    escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
-    return escaped.replace("*", "%").replace("?", "_")
-
-
-def _state(stopped: bool, here: bool) -> Literal["here", "gone", "stopped"]:  # noqa: FBT001 - as they come
-    return "stopped" if stopped else "here" if here else "gone"
-
-
-def _moment(seconds: float) -> str:
-    return rfc3339(datetime.fromtimestamp(seconds, UTC))
