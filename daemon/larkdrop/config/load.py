@@ -84,7 +84,7 @@ def load_with_origins(named: Path | None = None, *, signs_in: bool = True) -> tu
     base = file.parent if file else Path.cwd()
     data: dict[str, Any] = {"lark": {}}
     origins: dict[Key, str] = {}
-    for source, values in ((str(file), _toml(file)), ("a systemd credential", _credentials()), *_environment()):
+    for source, values in ((str(file), _toml(file)), *_credentials(), *_environment()):
         _merge(data, values, origins, source)
     if isinstance(data.get("watch"), dict):  # [watch] for [[watch]]
         data["watch"] = [data["watch"]]
@@ -135,9 +135,8 @@ def _credential(name: str) -> Path | None:
     return file if file and os.path.lexists(file) else None
 
 
-def _credentials() -> dict[str, Any]:
+def _credentials() -> Iterator[tuple[str, dict[str, Any]]]:
     """What the credentials hold; an empty one is none."""
-    found: dict[str, Any] = {}
     for name, (section, key) in CREDENTIALS.items():
         file = _credential(name)
         try:
@@ -146,8 +145,7 @@ def _credentials() -> dict[str, Any]:
             hint = f"It must hold {key} of [{section}] as plain text."
             raise ConfigError(f"the credential {file} can't be read", hint=hint) from error
         if secret:
-            found[section] = {key: secret}
-    return found
+            yield "a systemd credential", {section: {key: secret}}
 
 
 def _environment() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -220,12 +218,9 @@ def _shown(path: tuple[str, ...], value: Any, base: Path) -> str:
     if path not in KEYS or value is None or isinstance(value, dict | list | BaseModel):
         return ""
     section, key = path
-    if path == ("fleet", "url"):
+    is_plain = isinstance(value, int | float) or (key == "base_url" and PLAIN_URL.fullmatch(str(value)))
+    if key in SECRETS or path == ("fleet", "url") or (section == "lark" and not is_plain):
         return ""
-    if section == "lark":
-        is_plain = isinstance(value, int | float) or (key == "base_url" and PLAIN_URL.fullmatch(str(value)))
-        if key in SECRETS or not is_plain:
-            return ""
     if key in PATHS and isinstance(value, str):
         with suppress(RuntimeError, ValueError):
             value = str(absolute(Path(value), base))
