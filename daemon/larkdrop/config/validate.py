@@ -27,6 +27,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # Where a systemd unit may see nothing, whatever the rights are.
 PRIVATE = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - nothing is put there
+# What pydantic says, by its types of errors, as what would be right.
+WHY = {
+    "extra_forbidden": "unknown key",
+    "missing": "is missing",
+    "model_type": "must be a table, with a line for each of its keys",
+}
 
 
 def problem(why: str) -> PydanticCustomError:
@@ -198,14 +204,7 @@ def _signs_in(info: ValidationInfo) -> bool:
 
 def _why(error: Any) -> str:
     """Pydantic's message as what would be right."""
-    if why := error.get("ctx", {}).get("why"):
+    if why := error.get("ctx", {}).get("why") or WHY.get(error["type"]):
         return str(why)
-    match error["type"]:
-        case "extra_forbidden":
-            return "unknown key"
-        case "missing":
-            return "is missing"
-        case "model_type":
-            return "must be a table, with a line for each of its keys"
     message = str(error["msg"])
     return message[0].lower() + message[1:].replace("Input should", "should")
