@@ -59,11 +59,6 @@ class FleetGate:
         fields = {"code": reason.code, "message": reason.message, "hint": reason.hint, "host": self._host}
         return News(hold=fields, fixed=fixed)
 
-    @property
-    def held_reason(self) -> str:
-        """Why this host holds, for those who ask about all hosts; empty where it doesn't."""
-        return self._pace.hold.reason.message if self._pace.hold else ""
-
     def heard(self, hold: dict[str, Any] | None, now: float, *, probe: bool) -> bool:
         """Do as the fleet does; whether this opened the gate.
 

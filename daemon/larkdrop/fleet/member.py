@@ -157,8 +157,9 @@ class Member:
         now = time.monotonic()
         wanted = self._windows.wanted(now, fresh=fresh, backlog=backlog)
         report, news = self._windows.report(now), self._gate.news(now)
+        held = hold.reason.message if (hold := self._pace.hold) else ""  # for those who ask about all hosts
         ((answer,),) = self._database.ask(TAKE, (
-            *self._identity, *wanted, min(fresh + backlog, MOST_WANTED), waiting, self._gate.held_reason,
+            *self._identity, *wanted, min(fresh + backlog, MOST_WANTED), waiting, held,
             report.returned, list(report.late), list(report.late.values()), report.pause,
             json.dumps(news.hold) if news.hold else None, news.opened, news.fixed, self._lark.probe_seconds,
         ))  # fmt: skip

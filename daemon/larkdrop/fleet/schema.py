@@ -17,8 +17,6 @@ OLDEST_SERVER = 13
 # For all migrations together.
 MIGRATION_SECONDS = 60.0
 
-NEWER = "Update larkdrop on this host; the others go on meanwhile."
-
 
 def prepare(database: Database) -> str:
     """Bring the schema forward where that is needed and allowed. Returns the id that it was born with. Raises Away."""
@@ -38,9 +36,8 @@ def prepare(database: Database) -> str:
 def look(database: Database) -> tuple[int, str]:
     """The schema's version, 0 where there is none, and the id that it was born with. Raises Away: not usable."""
     ((server, encoding, standby, there),) = database.ask(
-        "SELECT current_setting('server_version_num')::integer / 10000,"
-        " current_setting('server_encoding'), pg_is_in_recovery(),"
-        " to_regclass('larkdrop.meta') IS NOT NULL"
+        "SELECT current_setting('server_version_num')::integer / 10000, current_setting('server_encoding'),"
+        " pg_is_in_recovery(), to_regclass('larkdrop.meta') IS NOT NULL"
     )
     if server < OLDEST_SERVER:
         raise Away(f"this is PostgreSQL {server}", hint=f"larkdrop needs {OLDEST_SERVER} or newer.")
@@ -52,9 +49,8 @@ def look(database: Database) -> tuple[int, str]:
         return 0, ""
     ((version, oldest, born),) = database.ask("SELECT version, oldest, born::text FROM larkdrop.meta")
     if oldest > VERSION:
-        raise Away(
-            f"the fleet's tables have version {version}; this larkdrop knows versions up to {VERSION}", hint=NEWER
-        )
+        message = f"the fleet's tables have version {version}; this larkdrop knows versions up to {VERSION}"
+        raise Away(message, hint="Update larkdrop on this host; the others go on meanwhile.")
     return version, born
 
 
