@@ -7,7 +7,6 @@ import importlib
 import io
 import shlex
 import sys
-from typing import NoReturn
 
 import click
 
@@ -62,7 +61,7 @@ def larkdrop(*, verbose: bool) -> None:
     """Drop an image into a folder; its Lark/Feishu image_key stands beside it."""
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line. Every error is a sentence on standard error and an exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -89,7 +88,6 @@ def main() -> NoReturn:
             f"larkdrop: this is a bug; please report it with what `{again}` prints.",
         )
         sys.exit(LarkdropError.exit_code)
-    sys.exit(0)
 
 
 def _print_fault(error: LarkdropError) -> None:
