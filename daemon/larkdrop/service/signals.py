@@ -12,30 +12,25 @@ from contextlib import ExitStack
 from typing import Self
 
 
-class Signals:
+class Signals(ExitStack):
     """Takes the signals ``wanted``; a context manager. They interrupt no other thread, and the main one in no work."""
 
     def __init__(self, *wanted: signal.Signals) -> None:
+        super().__init__()
         self._wanted = wanted
-        self._undo = ExitStack()
         self._came = -1
 
     def __enter__(self) -> Self:
-        undo = self._undo
-        undo.callback(
-            signal.pthread_sigmask, signal.SIG_SETMASK, signal.pthread_sigmask(signal.SIG_BLOCK, self._wanted)
-        )
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, self._wanted)
+        self.callback(signal.pthread_sigmask, signal.SIG_SETMASK, blocked_before)
         self._came, told = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        undo.callback(os.close, self._came)
-        undo.callback(os.close, told)
+        self.callback(os.close, self._came)
+        self.callback(os.close, told)
         # The interpreter writes each signal's number there, from whatever it is doing.
-        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
+        self.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(told, warn_on_full_buffer=False))
         for number in self._wanted:
-            undo.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+            self.callback(signal.signal, number, signal.signal(number, lambda *_: None))
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._undo.close()
 
     def wait(self, seconds: float) -> signal.Signals | None:
         """The next signal, or None where none came for ``seconds``."""
