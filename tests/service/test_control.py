@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from larkdrop.errors import NotAvailable
 from larkdrop.service import control
-from larkdrop.service.control import Control
+from larkdrop.service.control import answering
 
 
 def repeat(question: str, paths: Sequence[str]) -> object:
@@ -28,7 +28,7 @@ def test_a_question_and_its_answer(tmp_path: Path) -> None:
     folder.mkdir()
     paths = [f"/inbox/caf\udce9-{number}.png" for number in range(10_000)]
     assert control.ask(folder, "explain", paths) is None
-    with Control(folder, repeat):
+    with answering(folder, repeat):
         assert control.ask(folder, "explain", paths) == ["explain", *paths]
         assert control.ask(folder, "status") == ["status"]
     assert control.ask(folder, "status") is None
@@ -37,7 +37,7 @@ def test_a_question_and_its_answer(tmp_path: Path) -> None:
 
 def test_a_question_that_fails_ends_nothing(tmp_path: Path) -> None:
     """The command says why, and so does the log; the next question is answered."""
-    with Control(tmp_path, repeat), capture_logs() as logged:
+    with answering(tmp_path, repeat), capture_logs() as logged:
         with pytest.raises(NotAvailable, match="could not answer: ValueError"):
             control.ask(tmp_path, "impossible")
         assert control.ask(tmp_path, "status") == ["status"]
@@ -54,13 +54,13 @@ def test_a_machine_that_is_short_of_files_for_a_moment(tmp_path: Path, monkeypat
         return accept(listener)
 
     monkeypatch.setattr(socket.socket, "accept", accept_later)
-    with Control(tmp_path, repeat):
+    with answering(tmp_path, repeat):
         assert control.ask(tmp_path, "status") == ["status"]
 
 
 def test_the_socket_of_another_larkdrop_stays(tmp_path: Path) -> None:
     """Where a state folder was made anew, the one that leaves takes nothing from the one that came."""
-    with Control(tmp_path, repeat):
+    with answering(tmp_path, repeat):
         (tmp_path / control.NAME).unlink()
         (tmp_path / control.NAME).touch()
     assert (tmp_path / control.NAME).exists()

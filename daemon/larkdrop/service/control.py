@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
@@ -39,68 +39,57 @@ SHORTAGES, PAUSE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.E
 MAX_LINE = 64 * 1024 * 1024
 
 
-class Control:
-    """Answers one question at a time with what ``answer(question, paths)`` returns; a context manager."""
-
-    def __init__(self, state_dir: Path, answer: Callable[[str, Sequence[str]], Any]) -> None:
-        self._state_dir = state_dir
-        self._answer = answer
-        self._socket: socket.socket | None = None
-        self._bound: os.stat_result | None = None
-
-    def __enter__(self) -> Self:
-        listener = _unix_socket()
+@contextmanager
+def answering(state_dir: Path, answer: Callable[[str, Sequence[str]], Any]) -> Iterator[None]:
+    """Answer one question at a time with what ``answer(question, paths)`` returns, until this ends."""
+    place, bound = state_dir / NAME, None
+    with socket.socket(socket.AF_UNIX) as listener:
         try:
-            (self._state_dir / NAME).unlink(missing_ok=True)
-            with _short_path(self._state_dir) as path:
+            place.unlink(missing_ok=True)
+            with _short_path(state_dir) as path:
                 listener.bind(path)
                 os.chmod(path, 0o660)
-                self._bound = os.stat(path)
+                bound = os.stat(path)
             listener.listen()
+            threading.Thread(target=_serve, args=(listener, answer), name="control", daemon=True).start()
         except OSError as error:
             # Some file systems have no sockets. Uploads need none.
-            listener.close()
             hint = "`larkdrop status` can't ask this larkdrop; put state.dir on a local file system."
-            structlog.get_logger().warning("no_control", path=str(self._state_dir), reason=error.strerror, hint=hint)
-            return self
-        self._socket = listener
-        threading.Thread(target=self._serve, args=(listener,), name="control", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._socket is None:
-            return
-        path = self._state_dir / NAME
-        with suppress(OSError):
-            if self._bound and os.path.samestat(self._bound, path.stat()):  # not that of another larkdrop by now
-                path.unlink()
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                asker, _ = listener.accept()
-            except OSError as error:
-                if error.errno not in SHORTAGES:  # it was closed
-                    return
-                time.sleep(PAUSE)
-                continue
-            with asker, suppress(OSError):
-                asker.settimeout(TIMEOUT)
-                _send(asker, self._answer_to(_receive(asker)))
-
-    def _answer_to(self, line: bytes) -> Any:
+            structlog.get_logger().warning("no_control", path=str(state_dir), reason=error.strerror, hint=hint)
         try:
-            asked = json.loads(line)
-            return self._answer(asked["ask"], asked.get("paths", ()))
-        except NotAvailable as error:
-            return {"error": error.message, "hint": error.hint}
-        except Exception as error:  # noqa: BLE001 - a question must not end the daemon
-            hint = "This is a bug of larkdrop; please report it. Uploads go on."
-            structlog.get_logger().error("unexpected", reason=repr(error), hint=hint)
-            return {"error": f"the running larkdrop could not answer: {error!r}", "hint": "Check its log."}
+            yield
+        finally:
+            with suppress(OSError):
+                if bound and os.path.samestat(bound, place.stat()):  # not that of another larkdrop by now
+                    place.unlink()
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def _serve(listener: socket.socket, answer: Callable[[str, Sequence[str]], Any]) -> None:
+    while True:
+        try:
+            asker, _ = listener.accept()
+        except OSError as error:
+            if error.errno not in SHORTAGES:  # it was closed
+                return
+            time.sleep(PAUSE)
+            continue
+        with asker, suppress(OSError):
+            asker.settimeout(TIMEOUT)
+            _send(asker, _answer_to(_receive(asker), answer))
+
+
+def _answer_to(line: bytes, answer: Callable[[str, Sequence[str]], Any]) -> Any:
+    try:
+        asked = json.loads(line)
+        return answer(asked["ask"], asked.get("paths", ()))
+    except NotAvailable as error:
+        return {"error": error.message, "hint": error.hint}
+    except Exception as error:  # noqa: BLE001 - a question must not end the daemon
+        hint = "This is a bug of larkdrop; please report it. Uploads go on."
+        structlog.get_logger().error("unexpected", reason=repr(error), hint=hint)
+        return {"error": f"the running larkdrop could not answer: {error!r}", "hint": "Check its log."}
 
 
 def ask(state_dir: Path, question: str, paths: Sequence[Any] = ()) -> Any:
@@ -108,7 +97,7 @@ def ask(state_dir: Path, question: str, paths: Sequence[Any] = ()) -> Any:
 
     Raises NotAvailable where it may not be asked or can't answer.
     """
-    with _unix_socket() as daemon:
+    with socket.socket(socket.AF_UNIX) as daemon:
         daemon.settimeout(TIMEOUT)
         try:
             with _short_path(state_dir) as path:
@@ -146,10 +135,6 @@ def answer(question: str, paths: Sequence[Any], settings: Settings, live: Parts 
                         return [asdict(one) for one in fleet.hosts()]
                     return [[asdict(key) for key in fleet.keys(KeyQuery(**query))] for query in paths]
     raise ValueError(f"there is no question {question!r}")
-
-
-def _unix_socket() -> socket.socket:
-    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
 
 
 @contextmanager

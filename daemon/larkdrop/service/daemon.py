@@ -21,7 +21,7 @@ from larkdrop.pipeline.disk_trouble import cannot_begin
 from larkdrop.pipeline.rescan import FOLDERS, RESCAN
 from larkdrop.service import once as once_run
 from larkdrop.service import status
-from larkdrop.service.control import Control, answer
+from larkdrop.service.control import answer, answering
 from larkdrop.service.liveness import Liveness
 from larkdrop.service.parts import build
 from larkdrop.service.signals import Signals
@@ -51,7 +51,7 @@ class Service:
         self._parts = build(settings)
         self._watcher = Watcher(settings.watch, self._parts.intake)
         self._liveness = Liveness(self._parts, self._watcher)
-        self._control = Control(settings.state.dir, partial(answer, settings=settings, live=self._parts))
+        self._control = answering(settings.state.dir, partial(answer, settings=settings, live=self._parts))
         self._state = StateFolder(settings.state.dir)
         self._state_gone = False
         self._signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
