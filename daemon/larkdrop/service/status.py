@@ -149,16 +149,13 @@ def _folders(settings: Settings, index: Index, rejected: Sequence[File], live: P
 def _live_facts(live: Parts) -> dict[str, Any]:
     """What only a running daemon knows."""
     hold, last_fault = live.pace.hold, live.uploader.last_fault
-    held = None
-    if hold:
-        since = _rfc3339(local_time(hold.since))
-        held = {**hold.reason.fields(), "since": since, "person": hold.needs_person}
+    held = {**hold.reason.fields(), "since": _rfc3339(hold.since), "person": hold.needs_person} if hold else None
     troubles = [*live.recorder.trouble.shown, *(f"list {path}" for path in live.rescan.unreadable)]
     troubles += [f"read {path}" for path in live.worker.unreadable]
     return {
         "running": True,
         "pid": os.getpid(),
-        "since": _rfc3339(datetime.fromtimestamp(live.since).astimezone()),
+        "since": datetime.fromtimestamp(live.since).astimezone().isoformat(timespec="seconds"),
         "held": held,
         "unanswered": _unanswered(live),
         "troubles": troubles,
@@ -170,13 +167,11 @@ def _live_facts(live: Parts) -> dict[str, Any]:
 
 def _fleet(live: Parts) -> dict[str, Any] | None:
     """With whom this host shares its app, and why it is alone where it should not be."""
-    if live.fleet is None:
+    if (fleet := live.fleet) is None:
         return None
-    away, facts = live.fleet.away, {"host": live.fleet.host, "hosts": live.fleet.hosts, "database": live.fleet.database}
-    if away is None:
-        return {**facts, "away": None}
-    since = _rfc3339(local_time(live.fleet.away_since))
-    return {**facts, "away": {"since": since, "reason": away.message, "hint": away.hint}}
+    away = fleet.away
+    alone = {"since": _rfc3339(fleet.away_since), "reason": away.message, "hint": away.hint} if away else None
+    return {"host": fleet.host, "hosts": fleet.hosts, "database": fleet.database, "away": alone}
 
 
 def _unanswered(live: Parts) -> dict[str, Any] | None:
@@ -186,8 +181,8 @@ def _unanswered(live: Parts) -> dict[str, Any] | None:
     if since is None:
         return None
     reason = str(last_fault[1]) if last_fault else ""
-    proxy = live.client.proxy or None
-    return {"since": _rfc3339(local_time(since)), "url": live.settings.lark.base_url, "proxy": proxy, "reason": reason}
+    url, proxy = live.settings.lark.base_url, live.client.proxy or None
+    return {"since": _rfc3339(since), "url": url, "proxy": proxy, "reason": reason}
 
 
 def _silence(unanswered: dict[str, Any]) -> str:
@@ -198,5 +193,6 @@ def _silence(unanswered: dict[str, Any]) -> str:
     return f"{unanswered['url']} has not answered{way} since {since:%Y-%m-%d %H:%M:%S}{reason}"
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+def _rfc3339(monotonic: float) -> str:
+    """A moment in monotonic seconds as RFC 3339 in local time."""
+    return local_time(monotonic).isoformat(timespec="seconds")
