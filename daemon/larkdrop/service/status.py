@@ -49,13 +49,10 @@ def one_line(live: Parts) -> str:
     """What larkdrop does, in a line for ``systemctl status``."""
     outcomes, hold = live.recorder.outcomes, live.pace.hold
     parts = [f"{outcomes['uploaded'] + outcomes['reused']} uploaded"]
-    if outcomes["rejected"]:
-        parts += [f"{outcomes['rejected']} rejected"]
-    parts += [f"{live.left} waiting"]
-    parts += [f"can't {trouble}" for trouble in live.recorder.trouble.shown]
+    parts += [f"{outcomes['rejected']} rejected"] if outcomes["rejected"] else []
+    parts += [f"{live.left} waiting", *(f"can't {trouble}" for trouble in live.recorder.trouble.shown)]
     if hold:
-        since = local_time(hold.since)
-        parts += [f"held since {since:%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
+        parts += [f"held since {local_time(hold.since):%Y-%m-%d %H:%M}: {hold.reason}. {hold.reason.hint}".strip()]
     if unanswered := _unanswered(live):
         parts += [_silence(unanswered)]
     return ", ".join(parts)
