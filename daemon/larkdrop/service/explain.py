@@ -89,7 +89,7 @@ def _folder(path: str, settings: Settings, index: Index, live: Parts | None) -> 
         watched = [str(one.path) for one in settings.watch if one.path.is_relative_to(path)]
         if not uploaded and not watched:
             return not_watched(path, settings)
-        pictures = f"{counted(uploaded, 'picture')} {'was' if uploaded == 1 else 'were'}"
+        pictures = counted(uploaded, "picture was", "pictures were")
         says = f"It is not watched itself; {pictures} uploaded from it or moved to it."
         return Answer(path, "folder", says, f"Watched in it: {', '.join(watched)}." if watched else "")
     if answer := skipped_folder(watch, path, path):

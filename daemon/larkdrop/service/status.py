@@ -82,7 +82,7 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
     """What a person has to do, a sentence each: the one rule by which everybody tells whether all is well."""
     waiting = sum(folder["waiting"] for folder in shown["folders"])
     if waiting and not shown["running"]:
-        yield f"Start larkdrop: {counted(waiting, 'picture')} {'waits' if waiting == 1 else 'wait'}."
+        yield f"Start larkdrop: {counted(waiting, 'picture waits', 'pictures wait')}."
     held, unanswered = shown["held"], shown["unanswered"]
     if held and held["person"]:
         yield f"larkdrop is held: {held['reason']}. {held['hint']}".strip()
@@ -102,8 +102,7 @@ def _needs(shown: dict[str, Any]) -> Iterator[str]:
 def _remarks(rejected: int, live: Parts | None) -> Iterator[str]:
     """What is worth knowing and needs nobody, a sentence each."""
     if rejected:
-        were = "was" if rejected == 1 else "were"
-        yield f"{counted(rejected, 'file')} {were} rejected; `larkdrop status --rejected` says why."
+        yield f"{counted(rejected, 'file was', 'files were')} rejected; `larkdrop status --rejected` says why."
     if live is None:
         return
     counts, late = live.queue.counts(), live.queue.late
@@ -115,8 +114,8 @@ def _remarks(rejected: int, live: Parts | None) -> Iterator[str]:
             f"The newest go first; {counted(waiting, 'picture')} will take about {duration(seconds)}."
         )
     elif waiting and seconds >= NOTICEABLE:
-        wait = "waits" if waiting == 1 else "wait"
-        yield f"{counted(waiting, 'picture')} {wait} for the rate limit, for about {duration(seconds)}: {why}."
+        what = counted(waiting, "picture waits", "pictures wait")
+        yield f"{what} for the rate limit, for about {duration(seconds)}: {why}."
 
 
 def _folders(settings: Settings, index: Index, rejected: Sequence[File], live: Parts | None) -> list[dict[str, Any]]:
