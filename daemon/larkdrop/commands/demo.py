@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,13 +103,11 @@ def _as_typed() -> str:
 def _remove_older() -> None:
     """Remove the folders that earlier demos of this user left, and nothing else."""
     for home in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        try:
+        with suppress(OSError):
             ours = home.lstat().st_uid == os.getuid() and (home / MARKER).is_file()
             if ours and not _is_running((home / MARKER).read_text()):
                 shutil.rmtree(home)
                 click.echo(f"Removed {home}, which an earlier demo left.")
-        except OSError:
-            continue
 
 
 def _is_running(pid: str) -> bool:
