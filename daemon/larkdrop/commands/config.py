@@ -85,7 +85,5 @@ def example() -> str:
 
 
 def _as_toml(value: Any) -> str:
-    """A value as TOML."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_as_toml, value))}]"
+    """A value as TOML, which has text, numbers, truth and lists as JSON has them."""
     return json.dumps(value, ensure_ascii=False)
