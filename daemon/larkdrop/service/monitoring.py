@@ -146,19 +146,15 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        self.wfile.write(self._head())
-
-    def do_HEAD(self) -> None:
-        self._head()
-
-    def _head(self) -> bytes:
-        """Send all but the body, which is returned."""
         status, kind, body = self._answer(self.path, self.headers.get("Accept", ""))
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        return body
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - as http.server calls it
 
     def version_string(self) -> str:
         return "larkdrop"
