@@ -166,9 +166,8 @@ def _fleet(fleet: dict[str, Any]) -> Text:
     """With how many hosts this one shares its app; or why it is alone."""
     if away := fleet["away"]:
         return Text(f"alone since {_local(away['since'])}: {away['reason']}. {away['hint']}".strip(), style="red")
-    return Text(
-        f"{fleet['host']}, one of {fleet['hosts']:,}" if fleet["hosts"] > 1 else f"{fleet['host']}, the only one"
-    )
+    company = f"one of {fleet['hosts']:,}" if fleet["hosts"] > 1 else "the only one"
+    return Text(f"{fleet['host']}, {company}")
 
 
 def _local(moment: str) -> str:

@@ -88,10 +88,9 @@ class Keys:
     def may_come(self, path: str) -> bool:
         """Whether waiting for a key makes sense: not for what has its outcome."""
         try:
-            record = file_now(path, self.settings.watch_of(path)).record
+            return file_now(path, self.settings.watch_of(path)).record is None
         except (NotAFile, Changed, OSError):
             return True
-        return record is None
 
     def _uploaded(self, *, below: str = "", at: str = "") -> Iterator[Key]:
         files = self.index.files(
