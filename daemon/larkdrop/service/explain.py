@@ -75,7 +75,7 @@ def _file(path: str, settings: Settings, index: Index, live: Parts | None) -> An
         return unreadable(path, error, "read", live)
     if now.record:
         return _recorded(path, now.record, known, index)
-    if known and known.status == "uploaded" and now.read and known.sha256 == now.read.sha256:
+    if known and known.status == "uploaded" and known.sha256 == now.sha256:
         return _uploaded_without_sidecar(path, watch, known, now, _by(known, settings, index))
     if watch is None or now.read is None:
         return not_watched(path, settings)

@@ -21,6 +21,7 @@ from larkdrop.records.sidecar_fields import Record
 class FileNow:
     """What was found at a path."""
 
+    sha256: str
     record: Record | None  # the one beside it, where it is about this content
     read: Picture | None  # None where two stats prove the record
     changed: bool = False  # the record beside it is about other content
@@ -32,15 +33,15 @@ def file_now(path: str, watch: Watch | None) -> FileNow:
     with picture.parent_of(str(watch.path) if watch else os.path.dirname(path), path) as (folder, name):
         proven = sidecar.look(folder, name, picture.stamp(folder, name))
         if proven:
-            return FileNow(proven, None)
+            return FileNow(proven.sha256, proven, None)
         read = picture.read(folder, name, accepted_images.MAX_BYTES)
         try:
             record = sidecar.read(folder, name)
         except sidecar.Foreign:
-            return FileNow(None, read, name_taken=True)
+            return FileNow(read.sha256, None, read, name_taken=True)
     if record and record.speaks_of(name, read.sha256, read.stamp.size):
-        return FileNow(record, read)
-    return FileNow(None, read, changed=record is not None)
+        return FileNow(read.sha256, record, read)
+    return FileNow(read.sha256, None, read, changed=record is not None)
 
 
 @dataclass(frozen=True)
@@ -115,22 +116,20 @@ class Keys:
         if now and (record := now.record):
             return Key(path, record.image_key, record.at, record.size, record.sha256) if record.image_key else None
         file = self.index.file(path)
-        if file is None or file.status != "uploaded":
-            return None
-        same = now is None or now.read is None or file.sha256 == now.read.sha256
-        return _key(file) if same else None
+        if file and file.status == "uploaded" and (now is None or file.sha256 == now.sha256):
+            return _key(file)
+        return None
 
 
 def fleet_query(given: str, path: str, since: str, until: str, limit: int) -> KeyQuery:
     """What to ask the fleet for: the content of a file here, or names that match; all where nothing is ``given``."""
     query = KeyQuery(since, until, limit=limit)
+    if not given:
+        return query
     try:
-        now = file_now(path, None) if given else None
+        return replace(query, sha256=file_now(path, None).sha256)
     except (NotAFile, Changed, OSError):
         return replace(query, name=given)
-    if now is None:
-        return query
-    return replace(query, sha256=now.record.sha256 if now.record else now.read.sha256 if now.read else "")
 
 
 def _key(file: File) -> Key:
