@@ -20,10 +20,10 @@ class Tally:
         with self._lock:
             self._counts[of] += count
 
-    def counts(self) -> dict[tuple[str, ...], int]:
-        """Each that is not 0."""
+    def counts(self) -> Counter[tuple[str, ...]]:
+        """Those of now."""
         with self._lock:
-            return dict(self._counts)
+            return self._counts.copy()
 
 
 class Durations:

@@ -79,13 +79,11 @@ class Metrics:
         yield from self._process()
 
     def _outcomes(self) -> Iterator[Metric]:
-        recorder, folders = self._live.recorder, [_label(watch.path) for watch in self._settings.watch]
-        outcomes: dict[Labels, int] = {(folder, event): 0 for folder in folders for event in EVENTS}
-        outcomes |= {(_label(folder), event): n for (folder, event), n in recorder.by_folder.counts().items()}
+        recorder, folders = self._live.recorder, [str(watch.path) for watch in self._settings.watch]
+        counts, sizes = recorder.by_folder.counts(), recorder.bytes.counts()
+        outcomes: dict[Labels, int] = {(_label(one), event): counts[one, event] for one in folders for event in EVENTS}
         yield _counter("larkdrop_outcomes_total", ("folder", "outcome"), outcomes)
-        sizes: dict[Labels, int] = dict.fromkeys(((folder,) for folder in folders), 0)
-        sizes |= {(_label(folder),): n for (folder,), n in recorder.bytes.counts().items()}
-        yield _counter("larkdrop_uploaded_bytes_total", ("folder",), sizes)
+        yield _counter("larkdrop_uploaded_bytes_total", ("folder",), {(_label(one),): sizes[one,] for one in folders})
         durations: dict[Labels, Durations] = {(_label(watch.path),): one for watch, one in recorder.durations.items()}
         yield _histogram("larkdrop_record_seconds", ("folder",), durations)
 
@@ -103,8 +101,7 @@ class Metrics:
         queued = self._live.queue.by_folder()
         for watch in self._settings.watch:
             folder, found = _label(watch.path), queued.get(watch.path, FolderCounts())
-            counts = found.counts
-            settling = self._live.settle.count(watch)
+            counts, settling = found.counts, self._live.settle.count(watch)
             numbers = (counts.fresh, counts.backlog, counts.backoff, counts.working, settling)
             files |= {(folder, lane): number for lane, number in zip(LANES, numbers, strict=True)}
             oldest[folder,] = found.oldest
