@@ -19,6 +19,5 @@ def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) 
 
     Of a folder, what is in it that needs attention; without PATHS, everything that needs attention.
     """
-    settings = load(config_file, signs_in=False)
-    answers = ask(settings, "explain", [absolute(path) for path in paths])
+    answers = ask(load(config_file, signs_in=False), "explain", [absolute(path) for path in paths])
     print_answers(answers, as_json=as_json, if_none="Nothing needs attention.")

@@ -21,7 +21,6 @@ def command(config_file: Path | None, paths: tuple[str, ...], *, as_json: bool) 
     What waits for its next try, and is named or lies in a folder named, is tried now. Where larkdrop is not running,
     they are tried when it starts.
     """
-    settings = load(config_file, signs_in=False)
-    answers = ask(settings, "retry", [absolute(path) for path in paths])
+    answers = ask(load(config_file, signs_in=False), "retry", [absolute(path) for path in paths])
     print_answers(answers, as_json=as_json, if_none="No file was rejected.")
     sys.exit(0 if all(answer["state"] in {"waiting", "uploaded", "done"} for answer in answers) else 1)

@@ -220,8 +220,7 @@ def not_watched(path: str, settings: Settings) -> Answer:
 def skipped(watch: Watch, path: str) -> Answer | None:
     """Why a file is not taken at all, by its name or by the folders on the way; None for one that is."""
     if path == str(watch.path):
-        hint = "Create it, or correct its path in the config."
-        return Answer(path, "missing", "There is no such folder.", hint)
+        return Answer(path, "missing", "There is no such folder.", "Create it, or correct its path in the config.")
     if belongs(watch, path):
         return None
     folder, name = os.path.split(path)
