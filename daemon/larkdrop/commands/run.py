@@ -54,7 +54,7 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = self._at = clock()
+        self.began = self._at = clock()
         self._done = 0
         self._files = self._seconds = 0.0  # the latest count most
         self._totals: deque[tuple[float, int]] = deque()
@@ -82,7 +82,7 @@ class Meter:
     @property
     def rate(self) -> float | None:
         """Files a second; None in the first second, and while nothing is done."""
-        return self._files / self._seconds if self._done and self._at - self._began >= 1 else None
+        return self._files / self._seconds if self._done and self._at - self.began >= 1 else None
 
 
 class Bar:
@@ -92,7 +92,6 @@ class Bar:
         self._progress = progress
         self._task = progress.add_task("scanning", total=None, pace="")
         self._meter = Meter()
-        self._began = time.monotonic()
         self._outcomes = Counter[str]()
         self._left = 0
 
@@ -114,7 +113,7 @@ class Bar:
         counts, total = _counts(self._outcomes), self._outcomes.total() + self._left
         self._progress.update(self._task, total=total, description=counts, pace="")
         left = f"; {self._left:,} left" if self._left else ""
-        return f"{counts} in {_hours(time.monotonic() - self._began)}{left}."
+        return f"{counts} in {_hours(time.monotonic() - self._meter.began)}{left}."
 
 
 def _with_bar(settings: Settings, level: str) -> int:
