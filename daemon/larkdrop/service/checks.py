@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -68,12 +69,10 @@ def _inotify_watches(watches: Sequence[Watch]) -> Iterator[Finding]:
     )
     if not needed:
         return
-    try:
+    with suppress(OSError):  # where the kernel does not tell
         allowed = int(Path("/proc/sys/fs/inotify/max_user_watches").read_text(encoding="ascii"))
-    except OSError:
-        return
-    hint = "" if needed < allowed else f"Allow more: sysctl fs.inotify.max_user_watches={2 * needed}"
-    yield Finding("inotify watches", ok=not hint, says=f"{needed:,} needed, {allowed:,} allowed", hint=hint)
+        hint = "" if needed < allowed else f"Allow more: sysctl fs.inotify.max_user_watches={2 * needed}"
+        yield Finding("inotify watches", ok=not hint, says=f"{needed:,} needed, {allowed:,} allowed", hint=hint)
 
 
 def _folder(what: str, path: Path) -> Finding:
