@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 
 from larkdrop.service.texts import printable
 
@@ -71,8 +72,5 @@ class Systemd:
 
     def _say(self, text: str) -> None:
         if self._socket:
-            try:
+            with suppress(OSError):  # where nobody listens, the work goes on all the same
                 self._socket.sendto(text.encode("utf-8", "replace"), self._address)
-            except OSError:
-                self._socket.close()  # nobody listens; the work goes on all the same
-                self._socket = None
