@@ -92,7 +92,7 @@ def _folder(path: str, settings: Settings, index: Index, live: Parts | None) -> 
         pictures = counted(uploaded, "picture was", "pictures were")
         says = f"It is not watched itself; {pictures} uploaded from it or moved to it."
         return Answer(path, "folder", says, f"Watched in it: {', '.join(watched)}." if watched else "")
-    if answer := skipped_folder(watch, path, path):
+    if answer := _kept_out(watch, path, path):
         return answer
     errors: dict[str, OSError] = {}
     rejected = {file.path for file in rejected_files(index, path)}
@@ -224,10 +224,8 @@ def skipped(watch: Watch, path: str) -> Answer | None:
     if belongs(watch, path):
         return None
     folder, name = os.path.split(path)
-    if answer := skipped_folder(watch, folder, path):
+    if answer := _kept_out(watch, folder, path):
         return answer
-    if pattern := ignored_by(watch, name):
-        return _ignored(path, name, pattern)
     if sidecar.is_ours(name):
         says = "It is a sidecar, which larkdrop itself writes, or has the name of one."
         return Answer(path, "ignored", says, "Ask about the picture beside it; if this is a picture, rename it.")
@@ -235,20 +233,15 @@ def skipped(watch: Watch, path: str) -> Answer | None:
     return Answer(path, "ignored", f"Its name matches none of the patterns {wanted}.", "See patterns in the config.")
 
 
-def skipped_folder(watch: Watch, folder: str, path: str) -> Answer | None:
-    """Why nothing is taken from a folder, and so not ``path``."""
-    if folder == str(watch.path):
-        return None
-    if not watch.recursive:
+def _kept_out(watch: Watch, folder: str, path: str) -> Answer | None:
+    """Why nothing is taken from ``folder``, which holds ``path`` or is it; or why nothing of that name is."""
+    if folder != str(watch.path) and not watch.recursive:
         return Answer(path, "ignored", f"{watch.path} is watched without its sub-folders.", "Set recursive = true.")
-    for part in os.path.relpath(folder, watch.path).split("/"):
+    for part in Path(path).relative_to(watch.path).parts:
         if pattern := ignored_by(watch, part):
-            return _ignored(path, part, pattern)
+            says = f"{part} is ignored, by the pattern {pattern!r}."
+            return Answer(path, "ignored", says, "See ignore in the config.")
     return None
-
-
-def _ignored(path: str, part: str, pattern: str) -> Answer:
-    return Answer(path, "ignored", f"{part} is ignored, by the pattern {pattern!r}.", "See ignore in the config.")
 
 
 def unreadable(path: str, error: OSError, verb: str, live: Parts | None) -> Answer:
