@@ -40,7 +40,6 @@ class Monitoring:
     def __init__(self, live: Parts, *, is_ready: Callable[[], bool]) -> None:
         self._live = live
         self._is_ready = is_ready
-        self._metrics = Metrics(live)
         self._log = structlog.get_logger()
         self._log_once = LogOnce()
         self._server: _Server | None = None
@@ -85,7 +84,7 @@ class Monitoring:
         match path.partition("?")[0]:
             case "/metrics":
                 encode, kind = choose_encoder(accept)
-                return 200, kind, encode(self._metrics)
+                return 200, kind, encode(Metrics(self._live))
             case "/healthz":
                 wanted = needs(self._live)
                 return _say(503, printable(wanted[0])) if wanted else _say(200, "All is well.")
