@@ -31,8 +31,7 @@ class FileNow:
 def file_now(path: str, watch: Watch | None) -> FileNow:
     """The file at an absolute path. Raises NotAFile, Changed, OSError."""
     with picture.parent_of(str(watch.path) if watch else os.path.dirname(path), path) as (folder, name):
-        proven = sidecar.look(folder, name, picture.stamp(folder, name))
-        if proven:
+        if proven := sidecar.look(folder, name, picture.stamp(folder, name)):
             return FileNow(proven.sha256, proven, None)
         read = picture.read(folder, name, accepted_images.MAX_BYTES)
         try:
