@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -57,7 +57,7 @@ class Meter:
         self.began = self._at = clock()
         self._done = 0
         self._files = self._seconds = 0.0  # the latest count most
-        self._totals: deque[tuple[float, int]] = deque()
+        self._totals: list[tuple[float, int]] = []  # of late, and when
         self._reason_at = -math.inf
         self.total = 0
         self.reason = ""
@@ -69,15 +69,11 @@ class Meter:
         self._files = self._files * fades + done - self._done
         self._seconds = self._seconds * fades + now - self._at
         self._at, self._done = now, done
-        self._totals.append((now, done + left))
-        while self._totals[0][0] < now - TOTAL_FALLS:
-            self._totals.popleft()
+        self._totals = [one for one in (*self._totals, (now, done + left)) if one[0] >= now - TOTAL_FALLS]
         lately = min(total for at, total in self._totals if at >= now - TOTAL_RISES)
         self.total = max(min(self.total, max(total for _, total in self._totals)), lately, done)
-        if reason:
-            self._reason_at = now
         if reason or now - self._reason_at > REASON_STAYS:
-            self.reason = reason
+            self.reason, self._reason_at = reason, now
 
     @property
     def rate(self) -> float | None:
