@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import Any, Self
@@ -103,9 +102,10 @@ class _Server(ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
     def __init__(self, host: str, port: int, answer: Callable[[str, str], Answer]) -> None:
+        self.answer = answer
         self._connected: dict[socket.socket, float] = {}  # since when, in monotonic seconds
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), partial(_Handler, answer))
+        super().__init__((host, port), _Handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """The next connection. Raises OSError where the machine is short of files: not again and again at once."""
@@ -140,12 +140,10 @@ class _Server(ThreadingTCPServer):
 class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD."""
 
-    def __init__(self, answer: Callable[[str, str], Answer], *args: Any) -> None:
-        self._answer = answer
-        super().__init__(*args)
+    server: _Server
 
     def do_GET(self) -> None:
-        status, kind, body = self._answer(self.path, self.headers.get("Accept", ""))
+        status, kind, body = self.server.answer(self.path, self.headers.get("Accept", ""))
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
