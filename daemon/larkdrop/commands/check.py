@@ -113,34 +113,32 @@ def _run_as_service(unit: str, words: str, *, user: bool) -> tuple[int, str, str
     command = re.sub(r"(\S*larkdrop) run(?=\s|$)(?: --(?:once|quiet|verbose))*", f"\\1 {words}", started)
     if command == started:
         raise NotAvailable(f"{unit} does not run `larkdrop run`", hint="Name larkdrop's own unit.")
-    _, _, instance = unit.removesuffix(".service").partition("@")
-    with _overlaid(text, command, template="@" in unit, user=user) as (name, folder):
-        whole = f"{name}@{instance}.service" if "@" in unit else f"{name}.service"
-        try:
-            _systemctl("start", whole, user=user)
-            shown = _systemctl("show", "-p", "ExecMainStatus", "-p", "Result", whole, user=user)
-            ended = dict(line.split("=", 1) for line in shown.stdout.splitlines())
-            output, errors = (_text(folder / part) for part in ("output", "errors"))
-        finally:
-            _systemctl("stop", whole, user=user)
-            _systemctl("reset-failed", whole, user=user)
+    with _overlaid(unit, text, command, user=user) as (whole, folder):
+        _systemctl("start", whole, user=user)
+        shown = _systemctl("show", "-p", "ExecMainStatus", "-p", "Result", whole, user=user)
+        ended = dict(line.split("=", 1) for line in shown.stdout.splitlines())
+        output, errors = (_text(folder / part) for part in ("output", "errors"))
     code = ended["ExecMainStatus"]
     wrong = " ".join(errors.split()) or f"systemd could not start it ({ended['Result']}, status {code})"
     return int(code), output, wrong
 
 
 @contextmanager
-def _overlaid(text: str, command: str, *, template: bool, user: bool) -> Iterator[tuple[str, Path]]:
-    """A unit file beside the others until this ends: its name without the ending, and a folder for what it says."""
+def _overlaid(unit: str, text: str, command: str, *, user: bool) -> Iterator[tuple[str, Path]]:
+    """A unit beside the others, stopped and removed at the end: its name, and a folder for what it says."""
+    _, at, instance = unit.removesuffix(".service").partition("@")
     run = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")) if user else Path("/run")
     name = f"larkdrop-check-{os.getpid()}"
-    folder, file = run / name, run / "systemd" / ("user" if user else "system") / f"{name}{'@' * template}.service"
+    whole = f"{name}{at}{instance}.service"
+    folder, file = run / name, run / "systemd" / ("user" if user else "system") / f"{name}{at}.service"
     try:
         folder.mkdir(mode=0o700)
         file.parent.mkdir(exist_ok=True)
         file.write_text(text + OVERLAY.format(command=command, folder=folder), encoding="utf-8")
-        yield name, folder
+        yield whole, folder
     finally:
+        _systemctl("stop", whole, user=user)
+        _systemctl("reset-failed", whole, user=user)
         file.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
