@@ -11,7 +11,7 @@ import sys
 import click
 
 from larkdrop import __version__
-from larkdrop.errors import ConfigError, LarkdropError
+from larkdrop.errors import ConfigError, LarkdropError, NotAvailable
 from larkdrop.service.systemd import PRIORITIES, to_journal
 
 COMMANDS = {
@@ -43,7 +43,11 @@ class Commands(click.Group):
             return name, None, rest
         # What modules make stays until the end: to search it for garbage would be an eighth of a start.
         gc.disable()
-        command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        try:
+            command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
+        except ModuleNotFoundError as missing:  # of all commands, only those with a sandbox need an extra
+            hint = "Install it, in a checkout: pip install '.[sandbox]'."
+            raise NotAvailable(f"`larkdrop {name}` needs {missing.name}", hint=hint) from missing
         gc.freeze()
         gc.enable()
         return name, command, rest

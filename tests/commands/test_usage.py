@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
+
+import pytest
 
 from tests.asking import say
 from tests.helpers import Daemon
@@ -56,3 +59,15 @@ def test_a_working_folder_that_is_gone(done: Daemon) -> None:
     words = ["sh", "-c", f'cd {gone} && rmdir {gone} && exec "$0" "$@"', *done.command("explain", "a.png")]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (1, "larkdrop: the working folder is gone; change to another one.\n")
+
+
+@pytest.mark.parametrize("words", [("demo",), ("sandbox",)])
+def test_without_the_extra(words: tuple[str, ...]) -> None:
+    """What needs the extra says which one, and how it is installed."""
+    start = f"import sys; sys.modules['aiohttp'] = None; sys.argv = ['larkdrop', *{words}]; import larkdrop.__main__"
+    ended = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        f"larkdrop: `larkdrop {words[0]}` needs aiohttp.",
+        "larkdrop: Install it, in a checkout: pip install '.[sandbox]'.",
+    ]

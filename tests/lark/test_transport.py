@@ -250,7 +250,7 @@ def test_without_pysocks_it_says_what_to_install(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 1
     assert "the proxy 127.0.0.1:1080 speaks SOCKS, for which the package PySocks is needed" in done.stdout
-    assert "pip install 'larkdrop[socks]'" in done.stdout
+    assert "pip install '.[socks]'" in done.stdout
     assert "word" not in done.stdout + done.stderr
 
 

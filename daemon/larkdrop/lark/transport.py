@@ -166,7 +166,7 @@ class Transport:
         if isinstance(error, requests.exceptions.InvalidSchema) and not find_spec("socks"):
             return SetupFault(
                 f"the proxy {self.proxy} speaks SOCKS, for which the package PySocks is needed",
-                hint="Install it: pip install 'larkdrop[socks]'.",
+                hint="Install it, in a checkout: pip install '.[socks]'.",
             )
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             return SetupFault(f"base_url or the URL of the proxy can't be used{through}", hint=PROXIES)
