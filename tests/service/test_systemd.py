@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -94,6 +95,11 @@ def test_lines_for_the_journal_have_priorities(lark: Sandbox, make_daemon: MakeD
 
 
 def test_words_that_nobody_hears_do_not_matter(make_daemon: MakeDaemon, tmp_path: Path) -> None:
-    """A notify socket that is gone costs nothing but the words."""
-    daemon = make_daemon().start(NOTIFY_SOCKET=str(tmp_path / "nobody"))
+    """A notify socket that is gone costs nothing but the words; once it is back, its watchdog is fed."""
+    place = tmp_path / "nobody"
+    daemon = make_daemon().start(NOTIFY_SOCKET=str(place), WATCHDOG_USEC="400000")
     assert wait_for_sidecar(daemon.drop("a.png", picture()))["image_key"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(place))
+        server.settimeout(20)
+        assert b"WATCHDOG=1" in iter(partial(server.recv, 4096), b"")
