@@ -44,10 +44,9 @@ class PictureFault(LarkdropError):
 
 
 class MomentFault(LarkdropError):
-    """The same call may succeed later: retried forever. ``unknown`` marks a code that no page of the platform lists."""
+    """The same call may succeed later: retried forever."""
 
     kind = "moment"
-    unknown = False
 
 
 class KeysNotKept(MomentFault):

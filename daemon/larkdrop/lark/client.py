@@ -21,6 +21,7 @@ from larkdrop.errors import MomentFault, SetupFault, TokenFault
 from larkdrop.lark import codes
 from larkdrop.lark.accepted_images import MAX_BYTES
 from larkdrop.lark.contact import Contact
+from larkdrop.lark.throttling import SHORTEST, WAIT
 from larkdrop.lark.transport import Body, Reached, Transport
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
@@ -203,10 +204,10 @@ def _scopes(violations: object) -> list[str]:
     return [subject for subject in subjects if isinstance(subject, str) and _SCOPE.fullmatch(subject)]
 
 
-def _seconds(text: str | None) -> float | None:
-    """The wait in a header; a date, which the platform never sends, counts as none."""
+def _seconds(text: str | None) -> float:
+    """The wait in a header, where it is one; a date, which the platform never sends, is none."""
     try:
         seconds = float(text or "")
     except ValueError:
-        return None
-    return seconds if 0 <= seconds < math.inf else None
+        return WAIT
+    return seconds if SHORTEST <= seconds < math.inf else WAIT

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 from larkdrop.config.settings import Api
@@ -21,7 +21,7 @@ from larkdrop.errors import (
     Throttled,
     TokenFault,
 )
-from larkdrop.lark import throttling
+from larkdrop.lark.throttling import WAIT
 
 PLATFORM_TIME = timezone(timedelta(hours=8))
 
@@ -33,6 +33,7 @@ TOO_MANY_PIXELS = 234039
 UPLOAD, GENERIC, LIMITS, QUOTA = (
     f"page {name}" for name in ("Upload image", "Generic error codes", "Rate limits", "Custom app API call quota")
 )
+HTTP = "RFC 9110"
 
 _CREDENTIALS = "Copy app_id and app_secret again from the app's Credentials page on the developer console."
 _CALL = "Lark calls the request malformed. One picture: save it again. All pictures: update larkdrop, check the proxy."
@@ -93,10 +94,12 @@ TABLE: dict[int, Row] = {
     **_rows(SetupFault, GENERIC, 99991401, hint="Add this machine's IP address to the app's allow-list."),
     **_rows(SetupFault, QUOTA, 99991403, hint=_QUOTA),
     **_rows(SetupFault, GENERIC, 90003087, 90003088, hint=_QUOTA),
-    **_rows(ApiOffline, GENERIC, 30005, 99991201, 99991301),
+    **_rows(ApiOffline, GENERIC, 30005, 99991201, 99991301, hint=_ADDRESS),
     **_rows(SetupFault, UPLOAD, 234041, hint=_TENANT.format(what="key was deleted")),
     **_rows(SetupFault, UPLOAD, 234042, hint=_TENANT.format(what="storage is full or failing")),
 }  # fmt: skip
+
+UNKNOWN = Row(MomentFault, "", "larkdrop does not know this code; if it stays, ask Lark's support with the log id.")
 
 # What a code means in the answer to a call for a token, where that is something else.
 TOKEN_TABLE: dict[int, Row] = {
@@ -105,17 +108,20 @@ TOKEN_TABLE: dict[int, Row] = {
     **_rows(MomentFault, "feishu-openai#21", 2200, hint=f"If it stays: {_CREDENTIALS}"),
 }
 
+# What an answer without a code means, by its HTTP status.
+STATUSES: dict[int, Row] = {
+    **_rows(Throttled, "RFC 6585", 429),
+    **_rows(CallFault, HTTP, 413, hint="Raise the body limit of the proxy between this machine and Lark to 11 MB."),
+    **_rows(ApiOffline, HTTP, 404, 410, hint=_ADDRESS),
+    **_rows(SetupFault, HTTP, 301, 302, 303, 307, 308, 405, hint=_ADDRESS),
+    **_rows(SetupFault, HTTP, 407, hint=PROXY_LOGIN),
+}
+
 _LINK = re.compile(r"https?://[!#-;=?-~]+")
 
 
 def fault(
-    code: int,
-    message: str,
-    log_id: str,
-    *,
-    api: Api | None,
-    retry_after: float | None = None,
-    scopes: Iterable[str] = (),
+    code: int, message: str, log_id: str, *, api: Api | None, retry_after: float = WAIT, scopes: Iterable[str] = ()
 ) -> LarkdropError:
     """The fault that a platform ``code`` (never 0) means.
 
@@ -123,61 +129,43 @@ def fault(
     answer asks for; ``scopes`` the permissions that it names as missing.
     """
     said = f"Lark says: {message.rstrip('.')}" if message else "Lark refused"
-    row = TABLE.get(code) if api else TOKEN_TABLE.get(code) or TABLE.get(code)
-    if row is None:
-        hint = "larkdrop does not know this code; if it stays, ask Lark's support with the log id."
-        unknown = MomentFault(said, hint=hint, code=code, log_id=log_id)
-        unknown.unknown = True
-        return unknown
-    if row.kind is Throttled:
-        return _throttled(retry_after, said, code, log_id, api)
-    if row.kind is ApiOffline:
-        return _not_served(said, api, code, log_id)
-    kind = row.kind
+    row = (TABLE if api else TABLE | TOKEN_TABLE).get(code, UNKNOWN)
     if api is None:  # a call for a token says nothing of a picture, and has no token that could be renewed
-        kind = {CallFault: MomentFault, TokenFault: SetupFault}.get(kind, kind)
-    hint = row.hint
-    if hint is _SCOPE:
-        link = _LINK.search(message)
-        hint = _SCOPE.format(
-            scopes=" or ".join(scopes) or "im:resource or im:resource:upload",
-            link=f" at {link.group().rstrip('.,;)')}" if link else "",
-        )
-    elif hint is _QUOTA:
-        hint = _QUOTA.format(reset=quota_reset(datetime.now(UTC)))
-    return kind(said, hint=hint, code=code, log_id=log_id)
+        row = replace(row, kind={CallFault: MomentFault, TokenFault: SetupFault}.get(row.kind, row.kind))
+    link = _LINK.search(message)
+    return _fault(
+        row, said, code, log_id, api, retry_after,
+        scopes=" or ".join(scopes) or "im:resource or im:resource:upload",
+        link=f" at {link.group().rstrip('.,;)')}" if link else "",
+        reset=quota_reset(datetime.now(UTC)),
+    )  # fmt: skip
 
 
-def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: float | None = None) -> LarkdropError:
+def status_fault(status: int, log_id: str, *, api: Api | None, retry_after: float = WAIT) -> LarkdropError:
     """The fault that an answer without a readable code means, by its HTTP status.
 
     Such an answer comes from something on the way: a proxy, a load balancer, a wrong host.
     """
     said = f"the answer is no JSON of Lark's (HTTP {status})"
-    if status == 429:
-        return _throttled(retry_after, said, None, log_id, api)
     if status == 413:
-        hint = "Raise the body limit of the proxy between this machine and Lark to 11 MB."
-        return CallFault("the picture is larger than a proxy lets through (HTTP 413)", hint=hint, log_id=log_id)
-    if status in {404, 410}:
-        return _not_served(said, api, None, log_id)
-    if status in {301, 302, 303, 307, 308, 405}:
-        return SetupFault(said, hint=_ADDRESS.format(api=api or "tokens"), log_id=log_id)
-    if status == 407:
-        return SetupFault(said, hint=PROXY_LOGIN, log_id=log_id)
-    return MomentFault(said, log_id=log_id)
+        said = "the picture is larger than a proxy lets through (HTTP 413)"
+    return _fault(STATUSES.get(status, Row(MomentFault, HTTP)), said, None, log_id, api, retry_after)
 
 
-def _not_served(said: str, api: Api | None, code: int | None, log_id: str) -> ApiOffline:
-    hint = _OFFLINE if api == "image/v4" else _ADDRESS.format(api=api or "tokens")
-    return ApiOffline(said, hint=hint, code=code, log_id=log_id)
+def _fault(
+    row: Row, said: str, code: int | None, log_id: str, api: Api | None, retry_after: float, **words: object
+) -> LarkdropError:
+    """The fault in a row, with the words that its hint has room for."""
+    hint = _OFFLINE if row.kind is ApiOffline and api == "image/v4" else row.hint
+    made = row.kind(said, hint=hint.format(api=api or "tokens", **words), code=code, log_id=log_id)
+    if isinstance(made, Throttled):
+        made.retry_after, made.of_upload = retry_after, api is not None
+    return made
 
 
-def _throttled(retry_after: float | None, message: str, code: int | None, log_id: str, api: Api | None) -> Throttled:
-    """A throttle of ``retry_after`` seconds, None where the platform did not say."""
-    fault = Throttled(message, code=code, log_id=log_id)
-    fault.retry_after, fault.of_upload = throttling.wait(retry_after), api is not None
-    return fault
+def is_unknown(code: int | None) -> bool:
+    """Whether a code is one that no page of the platform lists."""
+    return code is not None and code not in TABLE
 
 
 def is_quota(code: int | None) -> bool:

@@ -24,11 +24,6 @@ PROOF = 10.0
 PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
 
 
-def wait(told: float | None) -> float:
-    """Seconds to wait, of those that an answer told."""
-    return WAIT if told is None or told < SHORTEST else told
-
-
 class Pause:
     """No call goes until the longest wait that was asked for is over. Times are monotonic seconds."""
 

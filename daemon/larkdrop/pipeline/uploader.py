@@ -8,7 +8,7 @@ import structlog
 
 from larkdrop.errors import CallFault, LarkdropError, MomentFault, PictureFault, SetupFault, Throttled
 from larkdrop.folder.picture import Picture
-from larkdrop.lark import accepted_images
+from larkdrop.lark import accepted_images, codes
 from larkdrop.lark.client import Client, Uploaded
 from larkdrop.lark.gate import Hold
 from larkdrop.lark.pace import Pace
@@ -124,7 +124,7 @@ class Uploader:
         if began:
             say = self._log.error if began.needs_person else self._log.warning
             say("lark_held", **fault.fields(), **self._waiting())
-        if isinstance(fault, MomentFault) and fault.unknown:
+        if codes.is_unknown(fault.code):
             self._log_once(fault.code, "error", "unknown_code", path=path, **fault.fields())
         if isinstance(fault, CallFault):
             about = fault.message if fault.code is None else fault.code
