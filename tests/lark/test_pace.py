@@ -44,6 +44,20 @@ def test_everything_waits_for_exactly_as_long_as_lark_asks() -> None:
     assert pace.ticket(fresh=True)
 
 
+def test_a_shorter_wait_that_is_asked_for_later_ends_none_earlier() -> None:
+    """The longest counts."""
+    clock = Clock()
+    pace = make(clock)
+    calls = [ticket(pace), ticket(pace)]
+    assert not pace.is_paused
+    for call, seconds in zip(calls, (7.0, 2.0), strict=True):
+        pace.failed(call, throttle(seconds), first=True)
+    clock.now += 6.5
+    assert (pace.is_paused, pace.delay(fresh=True)) == (True, 0.5)
+    clock.now += 0.5
+    assert (pace.is_paused, pace.is_closed) == (False, False)
+
+
 def test_a_person_ends_a_wait_that_lark_asked_for() -> None:
     """It may be a proxy that asked for a day."""
     clock = Clock()

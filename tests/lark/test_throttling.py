@@ -1,10 +1,9 @@
-"""How long a throttle makes everything wait, and what it teaches: against a platform on a clock that the test turns."""
+"""What a throttle teaches: against a platform on a clock that the test turns."""
 
 from __future__ import annotations
 
 import pytest
 
-from larkdrop.lark.throttling import Pause
 from tests.pipeline.simulation import Platform, Simulation
 
 
@@ -14,15 +13,6 @@ def crowd(platform: Platform, pictures: int = 9000) -> Simulation:
     for number in range(pictures):
         simulation.found(str(number))
     return simulation
-
-
-def test_everything_waits_for_as_long_as_the_platform_asks() -> None:
-    """A shorter wait that is asked for later does not end it earlier."""
-    pause = Pause()
-    assert pause.left(0) == 0
-    pause.throttled(0, 7)
-    pause.throttled(0, 2)
-    assert (pause.left(0), pause.left(6.5), pause.left(7)) == (7, 0.5, 0)
 
 
 def test_a_stricter_platform_is_learned() -> None:

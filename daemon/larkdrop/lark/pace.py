@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from larkdrop.errors import LarkdropError, SetupFault, Throttled
 from larkdrop.lark.gate import Gate, Hold
-from larkdrop.lark.throttling import Pause
 from larkdrop.lark.windows import RateWindows, Ticket
 
 # The part of a minute's calls past which it is called used up.
@@ -29,7 +29,7 @@ class Pace:
         """``pauses`` is called when an outage begins: seconds after its first failure, its second, and so on."""
         self._windows = windows
         self._gate = Gate(probe_seconds=probe_seconds, pauses=pauses)
-        self._pause = Pause()
+        self._paused_until = -math.inf  # when the longest wait that Lark asked for is over
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -41,8 +41,7 @@ class Pace:
     @property
     def is_paused(self) -> bool:
         """Whether Lark asked for a pause that is not over."""
-        with self._lock:
-            return self._pause.left(self._clock()) > 0
+        return self._paused_until > self._clock()
 
     @property
     def is_closed(self) -> bool:
@@ -92,7 +91,7 @@ class Pace:
             if self._gate.hold or (delay == 0 and ahead == 0):
                 return 0.0, ""
             why = f"Lark takes {minute:,} calls a minute"
-            if self._pause.left(now):
+            if self._paused_until > now:
                 why = "Lark asked for a pause"
             elif self._windows.used(now)[1] >= USED_UP * minute:
                 why = f"{minute:,} calls a minute are used up"
@@ -123,7 +122,7 @@ class Pace:
             ticket.spent = True
             now = self._clock()
             if isinstance(reason, Throttled):
-                self._pause.throttled(now, reason.retry_after)
+                self._paused_until = max(self._paused_until, now + reason.retry_after)
                 if reason.of_upload:
                     self._windows.throttled(ticket, now, reason.retry_after)
                 self._gate.give_back(ticket)
@@ -133,7 +132,7 @@ class Pace:
     def probe_now(self) -> None:
         """A person says that it is fixed: the next call may try at once."""
         with self._lock:
-            self._pause.end()
+            self._paused_until = -math.inf
             self._gate.probe_now(self._clock())
 
     @property
@@ -161,4 +160,4 @@ class Pace:
 
     def _closed_for(self, now: float) -> float:
         """Seconds for which the gate or a pause lets no call through, whatever the rate limits are."""
-        return max(self._gate.delay(now), self._pause.left(now))
+        return max(self._gate.delay(now), self._paused_until - now)

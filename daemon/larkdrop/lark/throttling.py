@@ -1,7 +1,7 @@
 """A throttle (HTTP 429, or a code that `codes.py` lists as one): how long everything waits, and what it teaches.
 
-Everything waits for as long as the answer asks, or for `WAIT` where it does not say. And the platform may accept fewer
-calls than configured, as where another host uses the app:
+Everything waits (`pace.py`) for as long as the answer asks, or for `WAIT` where it does not say. And the platform may
+accept fewer calls than configured, as where another host uses the app:
 
 1. A throttle after more calls in the window than any that passed of late: that many is the limit now.
 2. A throttle after fewer calls has nothing to do with the rate: it costs its wait only, and what was learned before is
@@ -22,25 +22,6 @@ WAIT, SHORTEST = 1.0, 0.1
 PROOF = 10.0
 # Seconds without a throttle before a learned limit is raised; at most the longest, however often it is confirmed.
 PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
-
-
-class Pause:
-    """No call goes until the longest wait that was asked for is over. Times are monotonic seconds."""
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-
-    def throttled(self, now: float, seconds: float) -> None:
-        """The platform asks to wait so many seconds."""
-        self._until = max(self._until, now + seconds)
-
-    def end(self) -> None:
-        """A person wants it tried now."""
-        self._until = -math.inf
-
-    def left(self, now: float) -> float:
-        """Seconds until the next call may go."""
-        return max(0.0, self._until - now)
 
 
 class Learning:
