@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from larkdrop.errors import CallFault, LarkdropError, SetupFault
 from larkdrop.lark.windows import Ticket
 
+# Begins an outage's pauses: seconds after its first failure, its second, and so on.
+Pauses = Callable[[], Iterator[float]]
 # Pictures in a row whose first call fails that count as an outage.
 OUTAGE = 5
 
@@ -39,7 +41,7 @@ class Hold:
 class Gate:
     """Open, or held until a probe succeeds."""
 
-    def __init__(self, *, probe_seconds: float, pauses: Callable[[], Iterator[float]]) -> None:
+    def __init__(self, *, probe_seconds: float, pauses: Pauses) -> None:
         self.hold: Hold | None = None
         self._probe_seconds = probe_seconds
         self._new_pauses = pauses

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from larkdrop.errors import LarkdropError, SetupFault, Throttled
-from larkdrop.lark.gate import Gate, Hold
+from larkdrop.lark.gate import Gate, Hold, Pauses
 from larkdrop.lark.windows import RateWindows, Ticket
 
 # The part of a minute's calls past which it is called used up.
@@ -19,14 +19,8 @@ class Pace:
     """Hands out tickets to all workers, and is told what became of each call. Nothing here waits. Thread-safe."""
 
     def __init__(
-        self,
-        windows: RateWindows,
-        *,
-        probe_seconds: float,
-        pauses: Callable[[], Iterator[float]],
-        clock: Callable[[], float] = time.monotonic,
+        self, windows: RateWindows, *, probe_seconds: float, pauses: Pauses, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``pauses`` is called when an outage begins: seconds after its first failure, its second, and so on."""
         self._windows = windows
         self._gate = Gate(probe_seconds=probe_seconds, pauses=pauses)
         self._paused_until = -math.inf  # when the longest wait that Lark asked for is over
