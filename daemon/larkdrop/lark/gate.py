@@ -127,6 +127,5 @@ class Gate:
             self._probe_at = now + seconds
 
     def _close(self, reason: LarkdropError, now: float, *, person: bool) -> Hold:
-        self._failures = 0
         self.hold = Hold(reason, now, person)
         return self.hold
