@@ -22,7 +22,7 @@ from larkdrop.lark import codes
 from larkdrop.lark.accepted_images import MAX_BYTES
 from larkdrop.lark.contact import Contact
 from larkdrop.lark.throttling import SHORTEST, WAIT
-from larkdrop.lark.transport import Body, Reached, Transport
+from larkdrop.lark.transport import Body, Transport
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
 UPLOAD_PATHS = {"image/v4": "/open-apis/image/v4/put/", "im/v1": "/open-apis/im/v1/images"}
@@ -61,7 +61,7 @@ class Client:
     def __init__(self, settings: Lark, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
-        self._transport = Transport(settings)
+        self.transport = Transport(settings)
         self.contact = Contact(clock)
         self._renewing = threading.Lock()
         fixed = settings.tenant_access_token.get_secret_value()
@@ -91,22 +91,13 @@ class Client:
         Two tries, each with a wait for another thread's call for a token and a call of its own. It is never less than a
         host with several addresses takes that don't answer, one after the other: no other call follows that one.
         """
-        token, upload = self._transport.deadline(FORM), self._transport.deadline(MAX_BYTES + FORM)
+        token, upload = self.transport.deadline(FORM), self.transport.deadline(MAX_BYTES + FORM)
         return upload if self._fixed else 2 * (2 * token + upload)
 
     @property
     def token_age(self) -> float | None:
         """Seconds since the token was asked for; None where there is none, or a fixed one."""
         return None if self._token.asked_at is None else self._clock() - self._token.asked_at
-
-    @property
-    def proxy(self) -> str:
-        """The proxy on the way to Lark: ``host:port``; empty where there is none."""
-        return self._transport.proxy
-
-    def reach(self) -> Reached:
-        """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
-        return self._transport.reach()
 
     def sign_in(self) -> bool:
         """Make sure of a token; False where there is one already, so that Lark was not asked.
@@ -135,7 +126,7 @@ class Client:
         token, now = self._token, self._clock()
         if now < token.renew_at:
             return token
-        wait = 0.0 if now < token.ends_at else self._transport.deadline(FORM)
+        wait = 0.0 if now < token.ends_at else self.transport.deadline(FORM)
         if not self._renewing.acquire(timeout=wait):
             if wait:
                 raise MomentFault("another call for a token is still not answered")
@@ -169,7 +160,7 @@ class Client:
         Raises every other answer as a fault.
         """
         self.contact.called()
-        answered = self._transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
+        answered = self.transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
         wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
         try:
             answer = _object(json.loads(answered.text))

@@ -89,7 +89,7 @@ class Transport:
         self._deadlines = Deadlines()
 
     def reach(self) -> Reached:
-        """See whether the host answers at all. Raises MomentFault or SetupFault."""
+        """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
         began = time.monotonic()
         answer = self.call("HEAD", "/", b"", {})
         seconds = time.monotonic() - began

@@ -101,11 +101,11 @@ def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:
     """Network, clock, credentials, permission; each needs the one before it."""
     client = Client(lark)
     try:
-        reached = client.reach()
+        reached = client.transport.reach()
     except LarkdropError as fault:
         yield _failed("reachability", fault, f"Check the network, the proxy, and base_url {lark.base_url}.")
         return
-    way = f" through the proxy {client.proxy}" if client.proxy else ""
+    way = f" through the proxy {client.transport.proxy}" if client.transport.proxy else ""
     yield Finding("reachability", ok=True, says=f"{lark.base_url} answers{way}, {reached.seconds * 1000:.0f} ms")
     if reached.clock_ahead is not None:
         yield _clock(reached.clock_ahead)

@@ -177,7 +177,7 @@ def _unanswered(live: Parts) -> dict[str, Any] | None:
     if since is None:
         return None
     reason = str(last_fault[1]) if last_fault else ""
-    url, proxy = live.settings.lark.base_url, live.client.proxy or None
+    url, proxy = live.settings.lark.base_url, live.client.transport.proxy or None
     return {"since": _rfc3339(since), "url": url, "proxy": proxy, "reason": reason}
 
 
