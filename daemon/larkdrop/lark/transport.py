@@ -67,14 +67,6 @@ class Answer:
     text: bytes
 
 
-@dataclass(frozen=True)
-class Reached:
-    """How the host answered."""
-
-    seconds: float  # until the answer
-    clock_ahead: float | None  # seconds by which this machine's clock is ahead; None where the host doesn't tell
-
-
 class Transport:
     """Reaches one Lark. Thread-safe: a connection serves one call at a time, and is kept for the next one."""
 
@@ -88,8 +80,11 @@ class Transport:
         self._prepared: dict[str, requests.PreparedRequest] = {}
         self._deadlines = Deadlines()
 
-    def reach(self) -> Reached:
-        """See whether the host answers at all, without a token. Raises MomentFault or SetupFault."""
+    def reach(self) -> tuple[float, float | None]:
+        """See whether the host answers at all, without a token. Raises MomentFault or SetupFault.
+
+        Returns the seconds that it took, and by how many this machine's clock is ahead; None where Lark doesn't tell.
+        """
         began = time.monotonic()
         answer = self.call("HEAD", "/", b"", {})
         seconds = time.monotonic() - began
@@ -97,7 +92,7 @@ class Transport:
             ahead = time.time() - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
         except ValueError:
             ahead = None
-        return Reached(seconds, ahead)
+        return seconds, ahead
 
     def deadline(self, size: int) -> float:
         """Seconds after which a call that sends ``size`` bytes is ended."""

@@ -101,14 +101,14 @@ def _lark(lark: Lark, *, try_upload: bool) -> Iterator[Finding]:
     """Network, clock, credentials, permission; each needs the one before it."""
     client = Client(lark)
     try:
-        reached = client.transport.reach()
+        seconds, clock_ahead = client.transport.reach()
     except LarkdropError as fault:
         yield _failed("reachability", fault, f"Check the network, the proxy, and base_url {lark.base_url}.")
         return
     way = f" through the proxy {client.transport.proxy}" if client.transport.proxy else ""
-    yield Finding("reachability", ok=True, says=f"{lark.base_url} answers{way}, {reached.seconds * 1000:.0f} ms")
-    if reached.clock_ahead is not None:
-        yield _clock(reached.clock_ahead)
+    yield Finding("reachability", ok=True, says=f"{lark.base_url} answers{way}, {seconds * 1000:.0f} ms")
+    if clock_ahead is not None:
+        yield _clock(clock_ahead)
     if lark.tenant_access_token.get_secret_value():
         yield Finding("sign-in", ok=True, says="a fixed tenant_access_token is set; it is valid for 2 hours at most")
     else:
