@@ -38,7 +38,6 @@ class Sandbox(Platform):
         self._proxy_errors = cycle((web.HTTPBadRequest, web.HTTPBadGateway))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
-        self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()
 
     @property
@@ -73,8 +72,7 @@ class Sandbox(Platform):
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        await self._runner.cleanup()
         calls = asyncio.all_tasks() - {asyncio.current_task()}  # which nobody waits for any more
         for call in calls:
             call.cancel()
