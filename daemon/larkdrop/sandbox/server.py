@@ -38,7 +38,6 @@ class Sandbox(Platform):
         self._proxy_errors = cycle((web.HTTPBadRequest, web.HTTPBadGateway))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sandbox", daemon=True)
-        self._closing = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -51,7 +50,6 @@ class Sandbox(Platform):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._closing.set)
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -96,8 +94,7 @@ class Sandbox(Platform):
         if faults.down or roll(faults.reset_before):
             _reset(request)
         if roll(faults.hang):
-            await self._closing.wait()
-            raise asyncio.CancelledError
+            await asyncio.Event().wait()  # until the call is cancelled at the end
         self._pass_proxy(request)
         try:
             self.admit(request.headers.get("Authorization", ""), api)
