@@ -57,10 +57,11 @@ class Gate:
             return math.inf
         return max(0.0, self._probe_at - now) if self.hold else 0.0
 
-    def let_through(self, ticket: Ticket) -> None:
-        """A call is about to go: the probe, where the gate is held."""
+    def let_through(self, ticket: Ticket) -> Ticket:
+        """A call is about to go: the probe, where the gate is held. Returns its ticket."""
         if self.hold:
             ticket.probe, self._probe = True, ticket
+        return ticket
 
     def give_back(self, ticket: Ticket) -> None:
         """The call was not made: another may be the probe."""

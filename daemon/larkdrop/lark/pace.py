@@ -55,9 +55,7 @@ class Pace:
             now = self._clock()
             if self._delay(now, fresh=fresh) > 0:
                 return None
-            ticket = self._windows.take(now, fresh=fresh)
-            self._gate.let_through(ticket)
-            return ticket
+            return self._gate.let_through(self._windows.take(now, fresh=fresh))
 
     def ticket_to_sign_in(self) -> Ticket | None:
         """Permission for one call for a token, which no rate limit counts; or None."""
@@ -65,9 +63,7 @@ class Pace:
             now = self._clock()
             if self._closed_for(now) > 0:
                 return None
-            ticket = Ticket(now)
-            self._gate.let_through(ticket)
-            return ticket
+            return self._gate.let_through(Ticket(now))
 
     def delay(self, *, fresh: bool) -> float:
         """Seconds until asking for a ticket is worth it; infinite while only a running probe can tell."""
