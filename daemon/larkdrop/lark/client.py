@@ -64,11 +64,10 @@ class Client:
         self.transport = Transport(settings)
         self.contact = Contact(clock)
         self._renewing = threading.Lock()
-        fixed = settings.tenant_access_token.get_secret_value()
-        self._fixed = bool(fixed)
-        self._token = Token(fixed, math.inf, math.inf) if fixed else Token("", -math.inf, -math.inf)
+        self._fixed = settings.tenant_access_token.get_secret_value()
+        self._token = Token(self._fixed, math.inf, math.inf) if self._fixed else Token("", -math.inf, -math.inf)
         self._tries = Retrying(
-            stop=stop_after_attempt(1 if fixed else 2), retry=retry_if_exception_type(TokenFault), reraise=True
+            stop=stop_after_attempt(1 if self._fixed else 2), retry=retry_if_exception_type(TokenFault), reraise=True
         )
 
     def upload(self, image: bytes, image_type: str) -> Uploaded:
