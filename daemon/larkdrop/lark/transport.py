@@ -114,8 +114,7 @@ class Transport:
             line = _Line()
         try:
             request = self._request(method, path)
-            request.headers.update(headers)
-            request.headers["Content-Length"] = str(len(body))
+            request.headers.update(headers | {"Content-Length": str(len(body))})
             request.body = cast("Any", body)
             with (
                 self._deadlines.within(self.deadline(len(body)), line.shut_down) as deadline,
