@@ -159,18 +159,17 @@ class Client:
         Raises every other answer as a fault.
         """
         self.contact.called()
-        answered = self.transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
-        wait = _seconds(answered.headers.get("x-ogw-ratelimit-reset") or answered.headers.get("Retry-After"))
+        status, told, text = self.transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
+        wait = _seconds(told.get("x-ogw-ratelimit-reset") or told.get("Retry-After"))
         try:
-            answer = _object(json.loads(answered.text))
+            answer = _object(json.loads(text))
         except (ValueError, RecursionError):
             answer = {}
         error = _object(answer.get("error"))
-        log_id = _log_id(answered.headers.get("X-Tt-Logid"), answered.headers.get("X-Request-Id"),
-                         error.get("log_id"), answer.get("log_id"))  # fmt: skip
+        log_id = _log_id(told.get("X-Tt-Logid"), told.get("X-Request-Id"), error.get("log_id"), answer.get("log_id"))
         code = answer.get("code")
         if not isinstance(code, int):
-            raise codes.status_fault(answered.status, log_id, api=api, retry_after=wait)
+            raise codes.status_fault(status, log_id, api=api, retry_after=wait)
         self.contact.answered()
         if code != 0:
             message, scopes = str(answer.get("msg", "")), _scopes(error.get("permission_violations"))

@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.util import find_spec
@@ -33,6 +32,8 @@ SLOWEST_LINE = 64 * 1024
 PIECE = 128 * 1024
 # Of all bodies; random, so that no picture contains it.
 BOUNDARY = secrets.token_hex(16)
+# An HTTP answer's status, headers and text, which is cut where it is longer than any answer of Lark's.
+Answer = tuple[int, Mapping[str, str], bytes]
 
 
 class Body:
@@ -58,15 +59,6 @@ class Body:
             yield from (view[at : at + PIECE] for at in range(0, len(part), PIECE))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer; ``text`` is cut where it is longer than any answer of Lark's."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: bytes
-
-
 class Transport:
     """Reaches one Lark. Thread-safe: a connection serves one call at a time, and is kept for the next one."""
 
@@ -86,10 +78,10 @@ class Transport:
         Returns the seconds that it took, and by how many this machine's clock is ahead; None where Lark doesn't tell.
         """
         began = time.monotonic()
-        answer = self.call("HEAD", "/", b"", {})
+        _, headers, _ = self.call("HEAD", "/", b"", {})
         seconds = time.monotonic() - began
         try:
-            ahead = time.time() - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+            ahead = time.time() - parsedate_to_datetime(headers.get("Date", "")).timestamp()
         except ValueError:
             ahead = None
         return seconds, ahead
@@ -126,7 +118,7 @@ class Transport:
             raise self._fault(error) from error
         finally:
             self._idle.append(line)
-        return Answer(response.status_code, response.headers, text)
+        return response.status_code, response.headers, text
 
     def _request(self, method: str, path: str) -> requests.PreparedRequest:
         """A request without a body, prepared once, since its URL alone costs 0.1 ms."""
