@@ -163,9 +163,9 @@ def _fault(
     return made
 
 
-def is_unknown(code: int | None) -> bool:
-    """Whether a code is one that no page of the platform lists."""
-    return code is not None and code not in TABLE
+def is_unknown(fault: LarkdropError) -> bool:
+    """Whether a fault's code is in no table."""
+    return fault.hint == UNKNOWN.hint
 
 
 def is_quota(code: int | None) -> bool:

@@ -124,7 +124,7 @@ class Uploader:
         if began:
             say = self._log.error if began.needs_person else self._log.warning
             say("lark_held", **fault.fields(), **self._waiting())
-        if codes.is_unknown(fault.code):
+        if codes.is_unknown(fault):
             self._log_once(fault.code, "error", "unknown_code", path=path, **fault.fields())
         if isinstance(fault, CallFault):
             about = fault.message if fault.code is None else fault.code
