@@ -66,6 +66,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         with moving:
             moving.drop("moved.png", picture(6))
             made.add(moving, home / "done" / "moved.png")
+            wait_until((home / "done" / "moved.png").exists, what="the picture, which follows its sidecar")
         credentials = {"app_id": lark.app_id, "app_secret": lark.app_secret}
         url = f"{lark.url}/open-apis/auth/v3/tenant_access_token/internal"
         token = requests.post(url, json=credentials, timeout=5).json()["tenant_access_token"]
