@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import urllib.request
@@ -114,12 +115,28 @@ def test_the_command_serves_until_it_is_stopped() -> None:
         assert process.returncode == 0
 
 
-@pytest.mark.parametrize("changes", [{"nope": 1}, {"per_second": 0.5}, {"delay": []}, {"delay": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nope": 1}, {"per_second": 0.5}, {"per_second": math.inf}, {"delay": []}, {"delay": True}, {"delay": math.nan},
+        {"server_error": 7}, {"bot_off": 1},
+    ],
+)  # fmt: skip
 def test_faults_that_can_not_be_are_refused(lark: Sandbox, changes: dict[str, object]) -> None:
     """With what came with them: nothing is half done."""
-    answer = requests.post(f"{lark.url}/sandbox/faults", json={"down": True, **changes}, timeout=10)
+    answer = requests.post(f"{lark.url}/sandbox/faults", data=json.dumps({"down": True, **changes}), timeout=10)
     assert answer.status_code == 400
+    assert " must be " in answer.json()["error"] or "not a fault" in answer.json()["error"]
     assert not lark.faults.down
+
+
+def test_a_call_in_no_encoding_that_there_is(lark: Sandbox) -> None:
+    """Refused like any other that can't be read."""
+    for path, status in ((TOKEN_PATH, 200), ("/sandbox/faults", 400)):
+        answer = requests.post(
+            f"{lark.url}{path}", data=b"{}", headers={"Content-Type": "application/json; charset=nope"}, timeout=10
+        )
+        assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize("option", [("--per-second", "0"), ("--app-id", "mine")])

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def _option(text: str, *, default: Any) -> Any:
-    return field(default=default, metadata={"help": text})
+def _option(text: str, *, default: Any, least: int = 0, most: int = 10**9) -> Any:
+    return field(default=default, metadata={"help": text, "least": least, "most": most})
+
+
+def _rate(text: str) -> Any:
+    return _option(f"rate of {text}", default=0.0, most=1)
 
 
 @dataclass
 class Faults:
     """Rates are probabilities from 0 to 1; everything may be changed while the sandbox runs."""
 
-    server_error: float = _option("rate of HTTP 500 answers", default=0.0)
-    html: float = _option("rate of the edge's HTML pages, with HTTP 400 and 502 in turn", default=0.0)
-    bad_json: float = _option("rate of answers that are not JSON", default=0.0)
-    internal: float = _option("rate of code 5000", default=0.0)
-    unknown: float = _option("rate of code 424242, which no page lists", default=0.0)
-    refused: float = _option("rate of code 234001, by which the call itself is wrong", default=0.0)
-    throttle: float = _option("rate of throttled calls, as HTTP 429 or, as older APIs do, 400", default=0.0)
-    reset_before: float = _option("rate of connections reset before the upload is read", default=0.0)
-    reset_after: float = _option("rate of connections reset after the picture was stored", default=0.0)
-    cut: float = _option("rate of answers that break off", default=0.0)
-    hang: float = _option("rate of calls that are never answered", default=0.0)
+    server_error: float = _rate("HTTP 500 answers")
+    html: float = _rate("the edge's HTML pages, with HTTP 400 and 502 in turn")
+    bad_json: float = _rate("answers that are not JSON")
+    internal: float = _rate("code 5000")
+    unknown: float = _rate("code 424242, which no page lists")
+    refused: float = _rate("code 234001, by which the call itself is wrong")
+    throttle: float = _rate("throttled calls, as HTTP 429 or, as older APIs do, 400")
+    reset_before: float = _rate("connections reset before the upload is read")
+    reset_after: float = _rate("connections reset after the picture was stored")
+    cut: float = _rate("answers that break off")
+    hang: float = _rate("calls that are never answered")
     delay: float = _option("seconds that each upload takes", default=0.0)
     token_delay: float = _option("seconds that each call for a token takes", default=0.0)
     bot_off: bool = _option("the app's bot feature is off", default=False)
@@ -35,18 +39,20 @@ class Faults:
     v4_offline: bool = _option("image/v4 is switched off", default=False)
     down: bool = _option("every connection is reset", default=False)
     token_lifetime: float = _option("seconds that a token is valid", default=7200.0)
-    per_second: int = _option("uploads a second before calls are throttled", default=50)
-    per_minute: int = _option("uploads a minute before calls are throttled", default=1000)
+    per_second: int = _option("uploads a second before calls are throttled", default=50, least=1)
+    per_minute: int = _option("uploads a minute before calls are throttled", default=1000, least=1)
 
     def set(self, changes: dict[str, Any]) -> None:
-        """Change some by name, or none. Raises ValueError, TypeError for an unknown name or a value that can't be."""
-        known, made = vars(self), {}
+        """Change some by name, or none. Raises ValueError for an unknown name or a value that can't be."""
+        known, made = {option.name: option.metadata for option in fields(self)}, {}
         for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"{name} is not a fault; the faults are {', '.join(known)}")
-            if isinstance(known[name], bool) != isinstance(value, bool):
-                raise ValueError(f"{name} must be {'true or false' if isinstance(known[name], bool) else 'a number'}")
-            made[name] = type(known[name])(value)
-            if name in {"per_second", "per_minute"} and made[name] < 1:
-                raise ValueError(f"{name} must be at least 1")
-        known.update(made)
+            kind, least, most = type(getattr(self, name)), known[name]["least"], known[name]["most"]
+            if kind is bool:
+                if not isinstance(value, bool):
+                    raise ValueError(f"{name} must be true or false")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ValueError(f"{name} must be a number from {least:,} to {most:,}")
+            made[name] = kind(value)
+        vars(self).update(made)

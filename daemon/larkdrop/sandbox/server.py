@@ -84,7 +84,7 @@ class Sandbox(Platform):
         try:
             asked = await request.json()
             credentials = str(asked["app_id"]), str(asked["app_secret"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError):
             credentials = "", ""
         return _json(self.sign_in(*credentials))
 
@@ -148,7 +148,7 @@ class Sandbox(Platform):
     async def _set_faults(self, request: web.Request) -> web.Response:
         try:
             self.faults.set(await request.json())
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, AttributeError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response(vars(self.faults))
 
