@@ -5,13 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from larkdrop.config.settings import Settings
 from larkdrop.fleet import database as database_module
+from larkdrop.fleet import schema
+from larkdrop.fleet.database import Database
+from larkdrop.fleet.identity import Identity
+from larkdrop.fleet.keys import FleetKeys
+from larkdrop.records.key_cache import Content
 from larkdrop.sandbox.server import Sandbox
 from larkdrop.service.parts import build
 from tests.fleet.postgres import SERVER, Postgres
@@ -76,6 +83,24 @@ def test_a_question_that_waited_in_vain(tmp_path: Path, url: str, monkeypatch: p
         wait_until(lambda: keys.takes_part)
         member.stop()
         thread.join()
+
+
+def test_a_claim_of_an_earlier_term(url: str) -> None:
+    """A file is not held any more after a silence in which others may have taken it over, whatever is claimed since."""
+    with Database(url, "test") as connection:
+        schema.prepare(connection)
+        keys = FleetKeys(connection, Identity("scope", "host", uuid4()), notify=lambda: None)
+        content = Content("https://open.example", "cli_x", "im/v1", "message", "0" * 64)
+        keys.join()
+        keys.seen(time.monotonic(), 60, silence=0)
+        assert keys.claim_file("a.png", "1") is None
+        assert keys.still_held("a.png")
+        keys.seen(time.monotonic(), 60, silence=100)
+        assert not keys.still_held("a.png")
+        assert keys.find_or_claim("a.png", content, upload=True) is None
+        assert not keys.still_held("a.png")
+        assert keys.claim_file("a.png", "1") is None
+        assert keys.still_held("a.png")
 
 
 def test_it_is_down_at_the_start(make_host: MakeHost, postgres: Postgres) -> None:

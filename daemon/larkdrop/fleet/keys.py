@@ -40,9 +40,9 @@ LOCK_PATIENCE, LOCK_PATIENCE_ALONE = 10.0, 60.0
 
 @dataclass(eq=False)
 class _Claims:
-    """What is claimed for a path: names with the numbers of the claims, and in which term of this host."""
+    """What is claimed for a path: names with the numbers of the claims."""
 
-    term: int = 0
+    term: int = 0  # of this host, in which the file was claimed; 0 where it was not
     numbers: dict[str, int] = field(default_factory=dict)
 
 
@@ -80,7 +80,7 @@ class FleetKeys(SharedKeys):
         if not self.takes_part:
             return None
         try:
-            ((claimed,),) = self._database.ask(CLAIM, (*self._identity, name, self._note(path, name)))
+            ((claimed,),) = self._database.ask(CLAIM, (*self._identity, name, self._note(path, name, is_file=True)))
         except Away:
             self._break_off()
             return None
@@ -121,11 +121,11 @@ class FleetKeys(SharedKeys):
                 self._ended += claims.numbers.items()
                 self._notify()
 
-    def _note(self, path: str, name: str) -> int:
+    def _note(self, path: str, name: str, *, is_file: bool = False) -> int:
         """Note a claim before it is made, so that it is released whatever comes of the question. Returns its number."""
         with self._lock:
             claims = self._claims.setdefault(path, _Claims())
-            claims.term = self._term
+            claims.term = self._term if is_file else claims.term
             claims.numbers[name] = number = next(self._numbers)
             return number
 
