@@ -231,6 +231,34 @@ def latency(server: Server, rounds: int) -> list[Row]:
     return rows
 
 
+def rate(server: Server, rounds: int) -> list[Row]:
+    """CPU a picture at the rates that Lark allows: in its best second, and over minutes."""
+    return [
+        {
+            "what": f"CPU a picture of 100 KB, {per_second} dropped a second",
+            "who": "larkdrop",
+            "value": round(statistics.median(cpu_at(server, per_second) for _ in range(rounds)), 2),
+            "unit": "ms",
+        }
+        for per_second in (50, 17)
+    ]
+
+
+def cpu_at(server: Server, per_second: int) -> float:
+    """CPU milliseconds a picture, over ten seconds of single drops."""
+    count = 10 * per_second
+    with folder() as home:
+        ready = pictures(home / "ready", count, 100_000)
+        daemon = quiet(home, server.url, lark=LIFTED)
+        with running(daemon) as pid:
+            before, began = cpu_of(pid), time.monotonic()
+            for number, path in enumerate(ready):
+                time.sleep(max(0.0, began + number / per_second - time.monotonic()))
+                path.rename(daemon.inbox / path.name)
+            wait_until(lambda: lines(daemon.state / "results.jsonl") == count)
+            return 1000 * (cpu_of(pid) - before) / count
+
+
 def limits(_server: Server, _rounds: int) -> list[Row]:
     """Crowds under the real limits and a server that takes 200 ms, all at the same time; and drops meanwhile."""
     rows: list[Row] = []
@@ -407,8 +435,8 @@ def scrape(server: Server, _rounds: int, count: int = 10_000) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[Server, int], list[Row]]] = {
-    "burst": burst, "latency": latency, "limits": limits, "restart": restart, "flood": flood, "idle": idle,
-    "start": start, "scrape": scrape, "million": million,
+    "burst": burst, "rate": rate, "latency": latency, "limits": limits, "restart": restart, "flood": flood,
+    "idle": idle, "start": start, "scrape": scrape, "million": million,
 }  # fmt: skip
 
 
