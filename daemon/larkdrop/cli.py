@@ -43,11 +43,7 @@ class Commands(click.Group):
             return name, None, rest
         # What modules make stays until the end: to search it for garbage would be an eighth of a start.
         gc.disable()
-        try:
-            command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
-        except ModuleNotFoundError as missing:  # of all commands, only those with a sandbox need an extra
-            hint = "Install it, in a checkout: pip install '.[sandbox]'."
-            raise NotAvailable(f"`larkdrop {name}` needs {missing.name}", hint=hint) from missing
+        command: click.Command = importlib.import_module(f"larkdrop.commands.{name}").command
         gc.freeze()
         gc.enable()
         return name, command, rest
@@ -83,6 +79,10 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, FileNotFoundError) and error.filename is None:  # as os.getcwd() raises it
             _print_error("larkdrop: the working folder is gone; change to another one.")
+            sys.exit(LarkdropError.exit_code)
+        if isinstance(error, ModuleNotFoundError) and error.name == "aiohttp":
+            hint = "Install it, in a checkout: pip install '.[sandbox]'."
+            _print_fault(NotAvailable("the sandbox needs aiohttp", hint=hint))
             sys.exit(LarkdropError.exit_code)
         if "--verbose" in sys.argv:
             raise

@@ -70,7 +70,7 @@ def test_the_driver_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("larkdrop.config.validate.find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         load(config(tmp_path, URL))
-    assert 'pip install "larkdrop[fleet]"' in caught.value.problems[0]
+    assert 'pip install ".[fleet]"' in caught.value.problems[0]
 
 
 def test_the_password_is_masked(tmp_path: Path, lark: Sandbox) -> None:

@@ -233,8 +233,9 @@ def test_check(lark: Sandbox, make_host: MakeHost) -> None:
         assert line in printed(host, "check")
 
 
-def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost) -> None:
+def test_commands_name_the_host(lark: Sandbox, make_host: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who uploaded a picture: ``explain`` and ``keys --fleet``; who is there: ``status --fleet``."""
+    monkeypatch.setenv("PGDATESTYLE", "German")  # the database may write moments in any style
     first, second = make_host().start(), make_host().start()
     one = first.drop("one.png", picture(1))
     key = wait_for_sidecar(one)["image_key"]

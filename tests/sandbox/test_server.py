@@ -119,7 +119,7 @@ def test_the_command_serves_until_it_is_stopped() -> None:
     "changes",
     [
         {"nope": 1}, {"per_second": 0.5}, {"per_second": math.inf}, {"delay": []}, {"delay": True}, {"delay": math.nan},
-        {"server_error": 7}, {"bot_off": 1},
+        {"server_error": 7}, {"bot_off": 1}, {"per_second": 2.5}, {"delay": -1},
     ],
 )  # fmt: skip
 def test_faults_that_can_not_be_are_refused(lark: Sandbox, changes: dict[str, object]) -> None:

@@ -137,10 +137,12 @@ def _overlaid(unit: str, text: str, command: str, *, user: bool) -> Iterator[tup
         file.write_text(text + OVERLAY.format(command=command, folder=folder), encoding="utf-8")
         yield whole, folder
     finally:
-        _systemctl("stop", whole, user=user)
-        _systemctl("reset-failed", whole, user=user)
-        file.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _systemctl("stop", whole, user=user)
+            _systemctl("reset-failed", whole, user=user)
+        finally:
+            file.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _systemctl(*words: str, user: bool) -> subprocess.CompletedProcess[str]:

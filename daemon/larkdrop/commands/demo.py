@@ -21,7 +21,6 @@ import click
 from PIL import Image, ImageDraw
 
 from larkdrop.folder.sidecar import name_for
-from larkdrop.sandbox.server import Sandbox
 
 # Seconds to wait for the daemon.
 TIMEOUT = 30.0
@@ -54,6 +53,8 @@ MARKER, PREFIX = ".made-by-larkdrop-demo", "larkdrop-demo-"
 @click.command(epilog="Example: larkdrop demo")
 def command() -> None:
     """See it work in a minute, without an account: real pictures, a real daemon, a local sandbox instead of Lark."""
+    from larkdrop.sandbox.server import Sandbox  # noqa: PLC0415 - an optional extra
+
     _remove_older()
     home = Path(tempfile.mkdtemp(prefix=PREFIX))
     (home / MARKER).write_text(str(os.getpid()))

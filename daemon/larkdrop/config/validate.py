@@ -147,7 +147,7 @@ def _postgres_url(url: SecretStr) -> SecretStr:
     if odd or parts.netloc.count("@") > 1 or "@" in parts.path:
         raise problem("must have special characters of the password written as %40 for @, %25 for %, and so on")
     if find_spec("psycopg") is None:
-        raise problem('needs psycopg: pip install "larkdrop[fleet]"')
+        raise problem('needs psycopg: in a checkout, pip install ".[fleet]"')
     return url
 
 

@@ -117,15 +117,17 @@ class FleetKeys(SharedKeys):
     def release(self, path: str) -> None:
         self._locks.release(path)
         with self._lock:
-            if claims := self._claims.pop(path, None):
-                self._ended += claims.numbers.items()
-                self._notify()
+            claims = self._claims.pop(path, _Claims())
+            self._ended += claims.numbers.items()
+        if claims.numbers:
+            self._notify()
 
     def _note(self, path: str, name: str, *, is_file: bool = False) -> int:
         """Note a claim before it is made, so that it is released whatever comes of the question. Returns its number."""
         with self._lock:
             claims = self._claims.setdefault(path, _Claims())
-            claims.term = self._term if is_file else claims.term
+            if is_file:
+                claims.term = self._term
             claims.numbers[name] = number = next(self._numbers)
             return number
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from larkdrop.config.settings import Settings
 from larkdrop.errors import NotAvailable
@@ -18,14 +19,14 @@ from larkdrop.records.sidecar_fields import rfc3339
 HOSTS = """
 SELECT h.host, CASE WHEN h.stopped THEN 'stopped'
         WHEN h.seen > larkdrop.moment() - 3 * larkdrop.beat(count(*) OVER ()) THEN 'here' ELSE 'gone' END,
-    h.version, to_timestamp(h.since), to_timestamp(h.seen), h.waiting, h.held,
+    h.version, h.since, h.seen, h.waiting, h.held,
     count(c.at) FILTER (WHERE c.at > larkdrop.moment() - 1), count(c.at)
 FROM larkdrop.hosts h LEFT JOIN larkdrop.calls c
     ON c.scope = h.scope AND c.host = h.host AND c.at > larkdrop.moment() - 60 AND c.at <= larkdrop.moment()
 WHERE h.scope = %s::text GROUP BY h.scope, h.host ORDER BY h.host
 """
 KEYS = """
-SELECT image_key, at, host, file, size, image_type, sha256 FROM larkdrop.keys
+SELECT image_key, extract(epoch FROM at)::float8, host, file, size, image_type, sha256 FROM larkdrop.keys
 WHERE scope = %s::text AND at >= coalesce(nullif(%s::text, ''), '-infinity')::timestamptz
     AND at < coalesce(nullif(%s::text, ''), 'infinity')::timestamptz
     AND (%s::text = '' OR sha256 = %s::text) AND (%s::text = '' OR file ILIKE %s::text)
@@ -70,7 +71,7 @@ class Overview:
     def hosts(self) -> list[Host]:
         """Every host that ever took part, by name."""
         return [
-            Host(host, state, version, rfc3339(since), rfc3339(seen), *rest)
+            Host(host, state, version, _moment(since), _moment(seen), *rest)
             for host, state, version, since, seen, *rest in self._database.ask(HOSTS, (self._scope,))
         ]
 
@@ -79,7 +80,7 @@ class Overview:
         sha256, name = query.sha256, storable(query.name).translate(LIKE)
         values = (self._scope, query.since, query.until, sha256, sha256, name, name, query.limit)
         rows = self._database.ask(KEYS, values)
-        return [FleetKey(image_key, rfc3339(at), *rest) for image_key, at, *rest in reversed(rows)]
+        return [FleetKey(image_key, _moment(at), *rest) for image_key, at, *rest in reversed(rows)]
 
     def fitness(self) -> list[tuple[str, bool, str, str]]:
         """What was checked of the database: what, whether it is fine, what was found, and what to do."""
@@ -98,3 +99,8 @@ class Overview:
         found.append(("tables", True, f"version {version}{newer}{older}", ""))
         rights = "may read and write them" if may_use else "may not read and write them"
         return [*found, ("rights", may_use, rights, "" if may_use else SET_UP)]
+
+
+def _moment(seconds: float) -> str:
+    """As RFC 3339. Moments come in Unix seconds, since psycopg reads a timestamp in the style ISO only."""
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

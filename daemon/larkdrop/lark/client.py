@@ -18,10 +18,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from larkdrop.config.settings import Api, Lark
 from larkdrop.errors import MomentFault, SetupFault, TokenFault
-from larkdrop.lark import codes
+from larkdrop.lark import codes, throttling
 from larkdrop.lark.accepted_images import MAX_BYTES
 from larkdrop.lark.contact import Contact
-from larkdrop.lark.throttling import SHORTEST, WAIT
 from larkdrop.lark.transport import Body, Transport
 
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - a path, no password
@@ -160,7 +159,7 @@ class Client:
         """
         self.contact.called()
         status, told, text = self.transport.call("POST", UPLOAD_PATHS[api] if api else TOKEN_PATH, body, headers)
-        wait = _seconds(told.get("x-ogw-ratelimit-reset") or told.get("Retry-After"))
+        wait = throttling.wait(told.get("x-ogw-ratelimit-reset") or told.get("Retry-After"))
         try:
             answer = _object(json.loads(text))
         except (ValueError, RecursionError):
@@ -191,12 +190,3 @@ def _scopes(violations: object) -> list[str]:
     """The scopes that an answer names as missing."""
     subjects = [_object(one).get("subject") for one in violations] if isinstance(violations, list) else []
     return [subject for subject in subjects if isinstance(subject, str) and _SCOPE.fullmatch(subject)]
-
-
-def _seconds(text: str | None) -> float:
-    """The wait in a header, where it is one; a date, which the platform never sends, is none."""
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        return WAIT
-    return seconds if SHORTEST <= seconds < math.inf else WAIT

@@ -1,4 +1,4 @@
-"""The gate: what holds every call until a probe succeeds. A throttle does not; it is `throttling.py`'s.
+"""The gate: what holds every call until a probe succeeds. A throttle does not; see `throttling.py`.
 
 - **Something in the set-up is wrong** (wrong credentials, a missing scope, …): closed until a call succeeds. One call,
   the probe, goes every `probe_seconds`, or at once when a person says that it is fixed.

@@ -24,6 +24,15 @@ PROOF = 10.0
 PATIENCE, LONGEST_PATIENCE = 2.0, 320.0
 
 
+def wait(told: str | None) -> float:
+    """Seconds to wait, by an answer's header; a date, which the platform never sends, says nothing."""
+    try:
+        seconds = float(told or "")
+    except ValueError:
+        return WAIT
+    return seconds if SHORTEST <= seconds < math.inf else WAIT
+
+
 class Learning:
     """Lowers and raises a ``limit`` of calls in ``length`` seconds."""
 

@@ -234,7 +234,7 @@ def skipped(watch: Watch, path: str) -> Answer | None:
 
 
 def _kept_out(watch: Watch, folder: str, path: str) -> Answer | None:
-    """Why nothing is taken from ``folder``, which holds ``path`` or is it; or why nothing of that name is."""
+    """Why ``path`` is passed over: ``folder`` is a sub-folder, or a pattern ignores a part of the path."""
     if folder != str(watch.path) and not watch.recursive:
         return Answer(path, "ignored", f"{watch.path} is watched without its sub-folders.", "Set recursive = true.")
     for part in Path(path).relative_to(watch.path).parts:
