@@ -2,7 +2,7 @@
 
 It is said once, with what to do about it, counted while it lasts, and said when it is over. What could not be written
 stays in memory, and the step that failed is taken again after a pause (``recorder.py``, ``backoff.py``). While the key
-cache can't be written, no keys are asked for: the worker asks the recorder before each call.
+cache can't be written, no keys are asked for: the worker asks ``keeps_keys`` before each call.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class DiskTrouble:
         """In how many places each kind of thing can't be written now."""
         with self._lock:
             return Counter(trouble.what for trouble in self._troubles.values())
+
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the last key could be written to the key cache."""
+        return KEY_CACHE not in self._troubles
 
     def failed(self, what: str, place: str, error: OSError | sqlite3.Error) -> None:
         """``what`` could not be written at ``place``, or where the error names another folder, there."""

@@ -94,7 +94,7 @@ class Recorder:
     @property
     def keeps_keys(self) -> bool:
         """Whether the last key could be kept, and there is a file to keep the next: while not, ask for none."""
-        return KEY_CACHE not in self.trouble.kinds() and self._cache.in_place
+        return self.trouble.keeps_keys and self._cache.in_place
 
     def is_done_without_sidecar(self, path: str, stamp: Stamp) -> bool:
         """Whether a file in this state is recorded, although its sidecar's name is taken."""
