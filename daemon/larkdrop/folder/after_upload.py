@@ -52,7 +52,6 @@ def arrive(folder: int, name: str, read_as: Stamp, place: Path, record: Record) 
             while not _put(folder, name, read_as, there, place.name, record):
                 taken.add(str(place))
                 place = place_for(place.parent, name, record, taken)
-            sidecar.discard_temp(there, place.name)
             os.fsync(there)
     except OSError as error:  # which names a file within the open folder
         raise OSError(error.errno, error.strerror, str(place.parent)) from error
@@ -104,10 +103,12 @@ def _free_number(there: int, name: str) -> int:
     def is_free(number: int) -> bool:
         return not _exists(there, _numbered(name, number))
 
-    high = 0
+    if is_free(0):
+        return 0
+    high = 1
     while not is_free(high):
-        high = 2 * high or 1
-    return bisect_left(range(high), x=True, lo=high // 2, key=is_free)
+        high *= 2
+    return bisect_left(range(high), x=True, lo=high // 2 + 1, key=is_free)
 
 
 def _exists(folder: int, name: str) -> bool:
@@ -138,16 +139,23 @@ def _same_content(there: int, name: str, record: Record) -> bool:
 def _put(folder: int, name: str, read_as: Stamp, there: int, free: str, record: Record) -> bool:
     """Give the image and its sidecar the name ``free`` in ``there``; False where something else has it."""
     if _exists(there, free):
-        return _same_content(there, free, record)
+        arrived = _same_content(there, free, record)
+        if arrived:
+            with suppress(OSError):  # there is one where a kill came just after the image got its name
+                sidecar.discard_temp(there, free)
+        return arrived
     try:
         # First the sidecar: an image that arrives without one could not be told from somebody else's.
         sidecar.write(there, free, replace(record, file=free))
         try:
             _link_or_copy(folder, name, read_as, there, free)
-        except (FileExistsError, Changed):
+        except FileExistsError:
+            sidecar.remove(there, free)
+            return False
+        except Changed:
             sidecar.remove(there, free)
             raise
-    except (FileExistsError, sidecar.Foreign):
+    except sidecar.Foreign:
         return False
     return True
 

@@ -86,7 +86,7 @@ class _LockFile:
             for is_last in (False, False, True):  # some file systems count no links
                 if self._file < 0:
                     self._open(folder)
-                if not _lock(self._file, place, 1):
+                if not _set_lock(self._file, place, 1):
                     return False
                 if is_last or os.fstat(self._file).st_nlink:
                     break
@@ -95,13 +95,13 @@ class _LockFile:
 
     def unlock(self, place: int) -> None:
         with self._lock, suppress(OSError):
-            _lock(self._file, place, 1, fcntl.F_UNLCK)
+            _set_lock(self._file, place, 1, fcntl.F_UNLCK)
 
     def close(self) -> None:
         """Remove the file, unless another process uses it, or somebody wrote into it."""
         with self._lock:
             with suppress(OSError):
-                if os.fstat(self._file).st_size == 0 and _lock(self._file, 0, 0):  # all of it
+                if os.fstat(self._file).st_size == 0 and _set_lock(self._file, 0, 0):  # all of it
                     os.unlink(NAME, dir_fd=self._folder)
             self._close()
 
@@ -117,7 +117,7 @@ class _LockFile:
         self._file = self._folder = -1
 
 
-def _lock(file: int, start: int, length: int, kind: int = fcntl.F_WRLCK) -> bool:
+def _set_lock(file: int, start: int, length: int, kind: int = fcntl.F_WRLCK) -> bool:
     """Lock bytes of a file; False where another has one of them. Raises OSError where there can be no lock."""
     flock = struct.pack("hhqqi0q", kind, os.SEEK_SET, start, length, 0)  # type, whence, start, length, pid
     try:

@@ -122,9 +122,11 @@ def _opened(folder: int, name: str) -> Iterator[tuple[int, Stamp]]:
 
 
 def _open(name: str, flags: int, folder: int | None = None) -> int:
+    """Raises NotAFile where it is gone, of another kind, or a link where none is followed; OSError."""
     try:
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC | flags, dir_fd=folder)
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
+        is_link = error.errno == errno.ELOOP and flags & os.O_NOFOLLOW
+        if is_link or error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ENXIO}:
             raise NotAFile(name) from error
         raise

@@ -224,7 +224,7 @@ def discard_temp(folder: int, place: str) -> str:
 
 
 def open_temp(folder: int, place: str, mode: int) -> tuple[str, int]:
-    """A new file that becomes ``place``: its name and descriptor."""
+    """A new file that becomes ``place``: its name and descriptor. What a crash left of an earlier one is removed."""
     temp = discard_temp(folder, place)
     return temp, os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=folder)
 

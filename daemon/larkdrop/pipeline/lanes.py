@@ -17,7 +17,7 @@ LATE_SECONDS = 60
 
 
 class Lane(OrderedDict[str, Job]):
-    """Jobs by path: first come, first served. They come by ``add`` and go by ``pop`` and ``pop_first`` only."""
+    """Jobs by path: first come, first served. Only ``add``, ``pop`` and ``pop_first`` change which are in it."""
 
     def add(self, job: Job) -> None:
         self[job.path] = job

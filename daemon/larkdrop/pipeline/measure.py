@@ -21,7 +21,7 @@ class Tally:
             self._counts[of] += count
 
     def counts(self) -> Counter[tuple[str, ...]]:
-        """Those of now."""
+        """As they are now; 0 of what was never counted."""
         with self._lock:
             return self._counts.copy()
 

@@ -29,7 +29,7 @@ class Rescan:
         self._seconds = seconds
         self._log = structlog.get_logger()
         self._changed = threading.Condition()
-        # By thread: the watched folders, and new sub-folders, for which a walk was asked that has not begun.
+        # By the thread that will take them: watched folders, and new sub-folders, for which a walk is asked.
         self._wanted: dict[str, dict[tuple[Watch, str], None]] = {RESCAN: {}, FOLDERS: {}}
         self._seen = 0  # files and folders, in all walks that are over
         self._walks: dict[str, Scan | None] = {RESCAN: None, FOLDERS: None}  # under way

@@ -239,13 +239,13 @@ class KeyCache:
     def _open(self) -> None:
         """Open the file; one that is damaged or no key cache is set aside, and a new one begun."""
         try:
-            self._writes.db = self._connect()
+            writes = self._connect()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
             self._put_aside(error)
-            self._writes.db = self._connect()
-        self._reads.db = self._connect()
+            writes = self._connect()
+        self._writes.db, self._reads.db = writes, self._connect()
         self._file = os.stat(self.path)
 
     def _close(self) -> None:
