@@ -52,9 +52,9 @@ class Faults:
             if kind is bool:
                 if not isinstance(value, bool):
                     raise ValueError(f"{name} must be true or false")
-            elif isinstance(value, bool) or not isinstance(value, int | kind) or not least <= value <= most:
-                raise ValueError(
-                    f"{name} must be {'a whole' if kind is int else 'a'} number from {least:,} to {most:,}"
-                )
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ValueError(f"{name} must be a number from {least:,} to {most:,}")
+            elif kind(value) != value:
+                raise ValueError(f"{name} must be a whole number")
             made[name] = kind(value)
         vars(self).update(made)
