@@ -18,7 +18,7 @@ from tests.docs.test_monitoring import FOLDER, VARIABLES, panels
 from tests.helpers import Daemon, free_port, picture, wait_for_sidecar, wait_until
 from tests.service.test_monitoring import listening
 
-pytestmark = pytest.mark.needs("prometheus")
+pytestmark = [pytest.mark.slow, pytest.mark.needs("prometheus")]
 MakeDaemon = Callable[..., Daemon]
 # What the dashboard shows only while something is wrong.
 EMPTY_WHEN_WELL = {"Can't be written, read or found"}
