@@ -480,6 +480,12 @@ def test_systemd_analyze(service: Service, unit: str) -> None:
     service.guest.run("systemctl", "stop", "larkdrop@shop.service")
 
 
+def test_the_unit_lets_it_keep_to_one_cpu(service: Service) -> None:
+    """Its filter of system calls leaves that one."""
+    status = service.guest.path(f"/proc/{service.pid}/status").read_text()
+    assert re.search(r"^Cpus_allowed_list:\t\d+$", status, re.MULTILINE), status
+
+
 def test_both_units_differ_in_their_names_only(service: Service) -> None:
     """What is set for the service is set for the instances."""
     folder = Path(__file__).parents[2] / "systemd"

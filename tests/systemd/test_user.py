@@ -44,6 +44,7 @@ def test_a_user_drops_a_picture(guest: Guest, bob: str) -> None:
     wait_until(lambda: key in log.read_text(), what="the result log's line")
     pid = guest.bash("systemctl --user show -P MainPID larkdrop", user=bob)
     assert SECRET not in guest.path(f"/proc/{pid}/environ").read_bytes().decode()
+    assert re.search(r"^Cpus_allowed_list:\t\d+$", guest.path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     status = "systemctl --user show -P StatusText larkdrop"
     wait_until(lambda: "1 uploaded, 0 waiting" in guest.bash(status, user=bob), what="STATUS to tell")
 

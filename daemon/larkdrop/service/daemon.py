@@ -9,8 +9,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -68,6 +69,7 @@ class Service:
 
         Raises StateInUse where another larkdrop runs on the same state folder, LarkdropError where that can't be used.
         """
+        _stay_on_one_cpu()
         with ExitStack() as stack:
             stack.enter_context(self._signals)
             stack.enter_context(self._state)
@@ -230,6 +232,16 @@ class Service:
             got = self._signals.wait(TICK_BRIEF)
             if got and got is not signal.SIGHUP:
                 os._exit(128 + got)
+
+
+def _stay_on_one_cpu() -> None:
+    """Have this thread, and all that it starts, run on the CPU that the system has chosen for it by now.
+
+    One thread at a time has Python's lock. It gives that up at every system call, and on several CPUs each time another
+    one is woken for the next thread: that costs more CPU than it saves time (`docs/performance.md`).
+    """
+    with suppress(OSError):  # not everywhere a process may choose
+        os.sched_setaffinity(0, {int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[36])})
 
 
 def _start(name: str, target: Callable[[], None]) -> threading.Thread:
