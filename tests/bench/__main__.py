@@ -464,6 +464,8 @@ def main() -> None:
     for part in given.parts:
         if part not in PARTS:
             arguments.error(f"{part} is no part; there are: {', '.join(PARTS)}")
+    if "burst" in given.parts and not (shutil.which("curl") and shutil.which("inotifywait")):
+        arguments.error("the part burst needs curl and inotify-tools")
     rows: list[Row] = []
     for part in given.parts:
         print(f"{part} …", file=sys.stderr)

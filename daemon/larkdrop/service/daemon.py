@@ -235,10 +235,10 @@ class Service:
 
 
 def _stay_on_one_cpu() -> None:
-    """Have this thread, and all that it starts, run on the CPU that the system has chosen for it by now.
+    """Keep this thread, and all that it starts, on the CPU that the system has put it on.
 
-    One thread at a time has Python's lock. It gives that up at every system call, and on several CPUs each time another
-    one is woken for the next thread: that costs more CPU than it saves time (`docs/performance.md`).
+    Only one thread at a time has Python's lock, and each gives it up at every system call. On several CPUs that wakes
+    another CPU for the next thread each time, which costs more than it brings (`docs/performance.md`).
     """
     with suppress(OSError):  # not everywhere a process may choose
         os.sched_setaffinity(0, {int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[36])})
