@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ MakeDaemon = Callable[..., Daemon]
 def cpus_of(daemon: Daemon) -> set[frozenset[int]]:
     """Those that its threads may use."""
     assert daemon.process
-    threads = Path(f"/proc/{daemon.process.pid}/task").iterdir()
-    return {frozenset(os.sched_getaffinity(int(thread.name))) for thread in threads}
+    found = set()
+    for thread in Path(f"/proc/{daemon.process.pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            found.add(frozenset(os.sched_getaffinity(int(thread.name))))
+    return found
 
 
 def test_all_threads_keep_to_one(make_daemon: MakeDaemon) -> None:
